@@ -1,0 +1,90 @@
+"""The only importer of asyncpg: pools, connections, and what their errors mean to us."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from asyncpg.pool import PoolConnectionProxy
+
+from orders.errors import RetryLater
+
+Connection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
+Pool = asyncpg.Pool[Any]
+Record = asyncpg.Record
+
+PostgresError = asyncpg.PostgresError
+UniqueViolation = asyncpg.UniqueViolationError
+# What a caller may meet when the server is away, restarting, or full: the world is wrong for now.
+UNAVAILABLE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
+_CONNECT_TIMEOUT_S: Final = 10
+_COMMAND_TIMEOUT_S: Final = 30
+
+
+class DatabaseUnavailable(RetryLater):
+    """PostgreSQL does not answer, or asked us to come back."""
+
+    slug = "database-unavailable"
+
+
+async def _prepare(conn: Any) -> None:
+    await conn.set_type_codec("jsonb", encoder=_to_json, decoder=msgspec.json.decode, schema="pg_catalog", format="text")
+
+
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _server_settings(service: str) -> dict[str, str]:
+    return {"application_name": f"rushline-{service}", "timezone": "UTC"}
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, *, service: str, size: int) -> AsyncIterator[Pool]:
+    """A pool of up to `size` connections. Raises `DatabaseUnavailable` where the server cannot be reached at all."""
+    try:
+        pool = await asyncpg.create_pool(
+            dsn, min_size=1, max_size=size, timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S,
+            init=_prepare, server_settings=_server_settings(service), max_inactive_connection_lifetime=300,
+        )  # fmt: skip
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+    try:
+        yield pool
+    finally:
+        pool.terminate() if pool.is_closing() else await pool.close()
+
+
+@asynccontextmanager
+async def connect(dsn: str, *, service: str) -> AsyncIterator[Connection]:
+    """One connection, for what must not share: leases, migrations. Raises `DatabaseUnavailable`."""
+    try:
+        conn = await asyncpg.connect(
+            dsn, timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S, server_settings=_server_settings(service)
+        )
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+    try:
+        await _prepare(conn)
+        yield conn
+    finally:
+        await conn.close(timeout=5)
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five characters of a PostgreSQL error, or nothing."""
+    return str(getattr(error, "sqlstate", "") or "")

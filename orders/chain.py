@@ -1,0 +1,68 @@
+"""The only place where an order's audit chain is hashed and checked. Standard library only: an auditor needs no more.
+
+An event is a JSON object in canonical form (RFC 8785 on the subset that `canonical` accepts). Its `hash` covers every
+other field, `prev_hash` among them, so an edited field, a swap, an insertion or a gap shows at a position.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+DOMAIN: Final = b"rushline/audit-event/v1\x00"
+GENESIS: Final = hashlib.sha256(b"rushline/audit-genesis/v1\x00").hexdigest()
+MAX_EVENT_BYTES: Final = 60 * 1024
+_SAFE: Final = 2**53 - 1  # RFC 8785 writes numbers as IEEE doubles: integers beyond this would change
+
+
+class NotCanonicalError(ValueError):
+    """A value has no single canonical spelling here: a float, an integer beyond 2^53-1, or a key that is not ASCII."""
+
+
+def canonical(event: Mapping[str, Any]) -> bytes:
+    """The one spelling of an event: keys sorted, no blanks, UTF-8. Raises `NotCanonicalError`, also above 60 KiB."""
+    _check(event)
+    text = json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    data = text.encode()
+    if len(data) > MAX_EVENT_BYTES:
+        raise NotCanonicalError(f"an event may have {MAX_EVENT_BYTES} bytes, this one has {len(data)}")
+    return data
+
+
+def _check(value: object) -> None:
+    match value:
+        case None | bool() | str():
+            return
+        case int() if -_SAFE <= value <= _SAFE:
+            return
+        case Mapping():
+            for key, item in value.items():
+                if not (isinstance(key, str) and key.isascii()):
+                    raise NotCanonicalError(f"the key {key!r} is not ASCII text")
+                _check(item)
+        case list() | tuple():
+            for item in value:
+                _check(item)
+        case _:
+            raise NotCanonicalError(f"{value!r} ({type(value).__name__}) has no canonical form here")
+
+
+def event_hash(event: Mapping[str, Any]) -> str:
+    """SHA-256, hex, over the domain and the canonical event without its own `hash`."""
+    return hashlib.sha256(DOMAIN + canonical({k: v for k, v in event.items() if k != "hash"})).hexdigest()
+
+
+def seal(event: Mapping[str, Any], prev_hash: str) -> dict[str, Any]:
+    """The event with its link to the one before and its own hash."""
+    linked = {**event, "prev_hash": prev_hash}
+    return {**linked, "hash": event_hash(linked)}
+
+
+def first_broken(events: Iterable[Mapping[str, Any]]) -> int | None:
+    """The position at which the record of one order breaks first, or None where it is whole from position 1 on."""
+    prev, expected = GENESIS, 1
+    for event in events:
+        if event.get("position") != expected or event.get("prev_hash") != prev or event.get("hash") != event_hash(event):
+            return expected
+        prev, expected = str(event["hash"]), expected + 1
+    return None
