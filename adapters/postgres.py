@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import msgspec
@@ -10,8 +10,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from orders.errors import RetryLater
 
-Connection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
-Pool = asyncpg.Pool[Any]
+Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
+Pool: TypeAlias = "asyncpg.Pool[Any]"
 Record = asyncpg.Record
 
 PostgresError = asyncpg.PostgresError

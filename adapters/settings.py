@@ -9,6 +9,8 @@ from typing import Final, get_type_hints
 import msgspec
 
 PREFIX: Final = "RUSHLINE_"
+_LAST_PORT: Final = 65_535
+_HUGE: Final = 1e9
 
 
 class BadSettingError(Exception):
@@ -117,7 +119,9 @@ def load_settings(environ: Mapping[str, str] | None = None, local: Path | None =
         field = name.removeprefix(PREFIX).lower()
         if field not in hints:
             near = difflib.get_close_matches(field, hints, n=1)
-            hint = f"Did you mean {PREFIX}{near[0].upper()}?" if near else "Remove it, or see adapters/settings.py for the list."
+            hint = (
+                f"Did you mean {PREFIX}{near[0].upper()}?" if near else "Remove it, or see adapters/settings.py for the list."
+            )
             raise BadSettingError(name, "there is no such setting", hint)
         values[field] = _parse(name, field, text, hints[field])
     return Settings(**values)  # type: ignore[arg-type]  # each value was converted to its field's type above
@@ -128,9 +132,9 @@ def _parse(name: str, field: str, text: str, kind: type) -> object:
         value = msgspec.convert(text.strip(), kind, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettingError(name, f"{text!r} is not a {kind.__name__}", "Give a plain number.") from error
-    if field in _POSITIVE and not (isinstance(value, int | float) and 0 < value < 1e9):
+    if field in _POSITIVE and not (isinstance(value, int | float) and 0 < value < _HUGE):
         raise BadSettingError(name, f"{text!r} is out of range", "Give a number above 0.")
-    if field.endswith("_port") and not (isinstance(value, int) and 0 <= value <= 65_535):
+    if field.endswith("_port") and not (isinstance(value, int) and 0 <= value <= _LAST_PORT):
         raise BadSettingError(name, f"{text!r} is not a port", "Give a number from 0 to 65535.")
     return value
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from orders import chain, commands, facts
-from orders.errors import NotAllowed
 from orders.envelope import TRACEPARENT, Broker, OutboxRow, trace_id
+from orders.errors import NotAllowed
 from orders.facts import Actor
 from orders.ids import derived_id
 from orders.lifecycle import PLACE, Action, Deadline, Row, row_for
@@ -59,6 +59,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     audit_id: str
     type: Fact
+    action: str
     fact: bytes
     audit: bytes
 
@@ -138,7 +139,7 @@ def _events(
         head, previous = audit["hash"], order.state
         events.append(
             Event(
-                position=position, event_id=event_id, audit_id=audit_id, type=fact,
+                position=position, event_id=event_id, audit_id=audit_id, type=fact, action=audit["action"],
                 fact=_JSON.encode(body), audit=chain.canonical(audit),
             )
         )  # fmt: skip

@@ -83,7 +83,7 @@ _STAFF: Final = {R.SUPPORT, R.OPERATOR}
 _PAID: Final = frozenset(S) - {S.PLACED, S.PAYMENT_PROCESSING}
 
 # Cancellation from each stage before delivery, and what undoes that stage. All that was captured goes back, always.
-_CANCELLATIONS: Final = (
+_CANCELLATIONS: Final[tuple[tuple[State, set[Role], tuple[Command, ...]], ...]] = (
     (S.PLACED, {R.CUSTOMER}, ()),  # money moves only after payment has begun
     (S.PAYMENT_PROCESSING, {R.CUSTOMER}, (C.PAYMENT_REFUND,)),  # outcome unknown: settled, then cancelled or refunded
     (S.PAYMENT_CONFIRMED, {R.CUSTOMER}, (C.PAYMENT_REFUND, C.RESTAURANT_CANCEL)),  # the webhook may be under way

@@ -1,0 +1,149 @@
+"""The one door to changing an order: load, decide, and one server-side call that writes all of it or nothing.
+
+Two round trips. A lost race raises `LostRace` and is started again from the load by `move`.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, PostgresError, sqlstate
+from adapters.settings import Settings
+from orders import commands, facts
+from orders.decide import Cause, Change, Wait, Wish, decide
+from orders.envelope import OutboxRow
+from orders.errors import AlreadyDone, LostRace, NotFound
+from orders.lifecycle import Deadline
+from orders.order import Order
+from outbox import sql
+
+_LOST_RACE: Final = "RL001"
+_LOST_DRIVER: Final = "RL002"
+_UNIQUE: Final = "23505"
+_ATTEMPTS: Final = 5
+
+Executor: TypeAlias = "Connection | Pool"
+Clock = Callable[[], datetime]
+
+
+class DriverTaken(LostRace):
+    """The driver's reservation ran out before the order could take them. Nothing was written; look for another."""
+
+    slug = "driver-taken"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def waits(settings: Settings) -> Wait:
+    """How long an order may wait for each kind of thing, in wall time."""
+    seconds = {
+        Deadline.STUCK: settings.stuck_s,
+        Deadline.RESTAURANT_ANSWER: settings.restaurant_answer_s,
+        Deadline.DRIVER_SEARCH: settings.driver_search_s,
+        Deadline.PICK_UP: settings.pick_up_s,
+        Deadline.DELIVERY: settings.delivery_s,
+        Deadline.CUSTOMER_DECISION: settings.customer_decision_s,
+    }
+    return lambda kind: timedelta(seconds=settings.scaled_s(seconds[kind]))
+
+
+async def load(db: Executor, order_id: str, message_id: str = "") -> tuple[Order, bool]:
+    """The order as it is, and whether this command has been done. Raises `NotFound`, `DatabaseUnavailable`."""
+    try:
+        row = await db.fetchrow(sql.LOAD, order_id, message_id)
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"the order cannot be loaded: {error}") from error
+    if row is None:
+        raise NotFound(f"there is no order {order_id}")
+    return msgspec.convert(row["order_row"], Order), row["done"]
+
+
+async def apply(db: Executor, change: Change, *, done_command: str | None = None) -> Order:
+    """Write the change: order, events, outbox, inbox. Returns the order as written.
+
+    Raises `LostRace` where somebody was faster, `DriverTaken`, `AlreadyDone` where the command was done meanwhile,
+    `DatabaseUnavailable`. In each case nothing was written, except that after `DatabaseUnavailable` the outcome is
+    unknown: load again, and the position tells.
+    """
+    events, rows = change.events, change.commands
+    try:
+        await db.execute(
+            sql.APPLY,
+            msgspec.to_builtins(change.order), change.expected,
+            [e.position for e in events], [e.event_id for e in events], [e.audit_id for e in events],
+            [e.type.value for e in events], [e.action for e in events],
+            [e.fact for e in events], [e.audit for e in events],
+            facts.SCHEMA_VERSION, change.headers, change.order.updated_at,
+            [r.event_id for r in rows], [r.type for r in rows], [r.position for r in rows], [r.body for r in rows],
+            [r.priority for r in rows], commands.SCHEMA_VERSION,
+            done_command, change.take_driver, change.free_driver,
+        )  # fmt: skip
+    except PostgresError as error:
+        raise _meaning(error, change, done_command) from error
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"the change may or may not be written: {error}") from error
+    return change.order
+
+
+def _meaning(error: PostgresError, change: Change, done_command: str | None) -> Exception:
+    state, order_id = sqlstate(error), change.order.order_id
+    constraint = str(getattr(error, "constraint_name", "") or "")
+    if state == _LOST_DRIVER:
+        return DriverTaken(f"driver {change.take_driver} is no longer reserved for {order_id}")
+    if state == _UNIQUE and constraint == "inbox_pkey":
+        return AlreadyDone(f"command {done_command} was done by another worker")
+    if state == _LOST_RACE or (state == _UNIQUE and constraint == "orders_pkey"):
+        return LostRace(f"order {order_id} is no longer at position {change.expected}")
+    if isinstance(error, UNAVAILABLE):
+        return DatabaseUnavailable(f"the change may or may not be written: {error}")
+    return error
+
+
+async def move(
+    db: Executor,
+    order_id: str,
+    wish: Wish | Callable[[Order], Wish],
+    cause: Cause,
+    wait: Wait,
+    *,
+    clock: Clock = utc_now,
+) -> Order:
+    """Grant a wish on an order, from the load, again after a lost race. Returns the order as written.
+
+    A wish that depends on the order (ownership, what is there to refund) is given as a function and is asked each time.
+    Raises `NotFound`, `NotAllowed`, what the function raises, and `LostRace` after five lost races in a row.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(LostRace), stop=stop_after_attempt(_ATTEMPTS), wait=wait_random(0, 0.02), reraise=True
+    ):
+        with attempt:
+            order, _ = await load(db, order_id)
+            wanted = wish(order) if callable(wish) else wish
+            return await apply(db, decide(order, wanted, cause, clock(), wait))
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+async def finish(db: Executor, order_id: str, message_id: str, at: datetime) -> None:
+    """Remember that a command is done which changed nothing. Idempotent."""
+    try:
+        await db.execute(sql.FINISH, order_id, message_id, at)
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"the command may or may not be remembered: {error}") from error
+
+
+async def enqueue(db: Executor, rows: list[OutboxRow]) -> None:
+    """Write messages that are no step of an order, in the caller's transaction if it has one."""
+    if not rows:
+        return
+    columns: list[list[Any]] = [
+        [r.event_id for r in rows], [r.aggregate_type for r in rows], [r.aggregate_id for r in rows],
+        [r.position for r in rows], [r.type for r in rows], [r.schema_version for r in rows], [r.body for r in rows],
+        [r.headers for r in rows], [r.broker.value for r in rows], [r.destination for r in rows],
+        [r.priority for r in rows], [r.occurred_at for r in rows],
+    ]  # fmt: skip
+    await db.execute(sql.ENQUEUE, *columns)
