@@ -6,7 +6,7 @@ from simulation.provider.entries import Captured, Declined, Refunded
 from simulation.provider.intents import Intent
 
 JSON = dict[str, object]
-API_VERSION: Final = "2026-08-26"
+API_VERSION: Final = "2026-10-28.endive"
 
 
 def payment_intent(intent: Intent, *, expand_charge: bool = False) -> JSON:

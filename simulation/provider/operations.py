@@ -14,7 +14,7 @@ from simulation.provider.objects import JSON
 from simulation.provider.refusals import invalid, missing, refund_refused, unexpected_state
 
 _CREATE: Final = frozenset(
-    {"amount", "currency", "payment_method", "metadata", "confirm", "payment_method_types", "automatic_payment_methods"}
+    {"amount", "currency", "payment_method", "metadata", "confirm", "allowed_payment_method_types", "automatic_payment_methods"}
     | {"description", "expand", "error_on_requires_action", "off_session", "customer", "return_url"}
 )
 _CONFIRM: Final = frozenset({"payment_method", "expand", "error_on_requires_action", "off_session", "return_url"})
