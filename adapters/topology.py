@@ -4,73 +4,42 @@ Nothing here deletes a queue or a topic: one that exists with other arguments is
 in it. What the declaration owns is its exchanges with all their bindings, and the arguments of its queues and topics.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote
 
 import aio_pika
 import aiohttp
 from aio_pika.exceptions import AMQPConnectionError, ChannelClosed
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from adapters.settings import Settings
-from adapters.topology_declared import declared_kafka, declared_rabbitmq, render
+from adapters.topology_declared import (
+    Definitions,
+    Difference,
+    Kind,
+    TopologyError,
+    declared_kafka,
+    declared_rabbitmq,
+    render,
+)
+from adapters.topology_kafka import admin, apply_kafka, diff_kafka, settled
 
 _VHOST: Final = "%2F"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
-
-_SETTLE_S: Final = 10
-_RETENTION: Final = "retention.ms"
-
-Kind = Literal["exchange", "queue", "binding", "policy", "topic", "retention"]
-Problem = Literal["missing", "different", "extra"]
-Definitions = dict[str, list[dict[str, Any]]]
-
 _PLURALS: Final[dict[Kind, str]] = {"exchange": "exchanges", "queue": "queues", "policy": "policies"}
-
-
-class TopologyError(Exception):
-    """A broker cannot be reached, refuses, or holds something that is not to be overwritten."""
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
-        self.problem = problem
-        self.remedy = remedy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One thing in which a broker is not as declared; `by_hand` where `apply` will not change it."""
-
-    broker: Literal["kafka", "rabbitmq"]
-    kind: Kind
-    name: str
-    problem: Problem
-    declared: Any = None
-    found: Any = None
-    by_hand: bool = False
-
-    def __str__(self) -> str:
-        detail = f" (declared {self.declared}, found {self.found})" if self.problem == "different" else ""
-        return f"{self.broker} {self.kind} {self.name}: {self.problem}{detail}"
 
 
 async def diff(settings: Settings) -> list[Difference]:
     """Everything in which the two brokers are not as declared."""
-    async with _management(settings) as rabbitmq, _admin(settings) as kafka:
-        return [*await _diff_rabbitmq(rabbitmq), *await _diff_kafka(kafka, settings)]
+    async with _management(settings) as rabbitmq, admin(settings) as kafka:
+        return [*await _diff_rabbitmq(rabbitmq), *await diff_kafka(kafka, settings)]
 
 
 async def apply(settings: Settings, *, dry_run: bool = False) -> list[Difference]:
     """Make both brokers as declared and say what was changed. Raises before any change where one must be made by hand."""
-    async with _management(settings) as rabbitmq, _admin(settings) as kafka:
-        found = [*await _diff_rabbitmq(rabbitmq), *await _diff_kafka(kafka, settings)]
+    async with _management(settings) as rabbitmq, admin(settings) as kafka:
+        found = [*await _diff_rabbitmq(rabbitmq), *await diff_kafka(kafka, settings)]
         by_hand = [each for each in found if each.by_hand]
         if by_hand:
             raise TopologyError(
@@ -79,8 +48,8 @@ async def apply(settings: Settings, *, dry_run: bool = False) -> list[Difference
             )
         if found and not dry_run:
             await _apply_rabbitmq(rabbitmq, [each for each in found if each.broker == "rabbitmq"])
-            await _apply_kafka(kafka, [each for each in found if each.broker == "kafka"], settings)
-            await _settled(kafka, settings)
+            await apply_kafka(kafka, [each for each in found if each.broker == "kafka"], settings)
+            await settled(kafka, settings)
         return found
 
 
@@ -109,7 +78,7 @@ async def missing_on_rabbitmq(settings: Settings) -> list[str]:
 
 
 async def missing_on_kafka(settings: Settings) -> list[str]:
-    async with _admin(settings) as kafka:
+    async with admin(settings) as kafka:
         there = set(await kafka.list_topics())
     return [f"kafka topic {topic.name}" for topic in declared_kafka().topics if topic.name not in there]
 
@@ -134,20 +103,6 @@ async def _told(response: aiohttp.ClientResponse) -> None:
     if response.status >= 400 and response.status != 404:  # noqa: PLR2004 - any failure; absent is an answer
         what = f"{response.method} {response.url.path}"
         raise TopologyError(f"RabbitMQ refuses {what}: {(await response.text()).strip()}", "See its log, then apply again.")
-
-
-@asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, request_timeout_ms=10_000)
-    try:
-        await client.start()
-        yield client
-    except KafkaError as error:
-        raise TopologyError(
-            f"Kafka does not answer: {error}.", "Start it (`rushline up`), or see RUSHLINE_KAFKA_BOOTSTRAP."
-        ) from error
-    finally:
-        await client.close()
 
 
 async def _get(session: aiohttp.ClientSession, path: str) -> Any:
@@ -230,75 +185,3 @@ def _body(each: Difference) -> dict[str, Any]:
     if each.kind == "queue" and body.pop("type") == "quorum":
         body["arguments"] = {**body["arguments"], "x-queue-type": "quorum"}
     return body
-
-
-async def _diff_kafka(kafka: AIOKafkaAdminClient, settings: Settings) -> list[Difference]:
-    there = {each["topic"]: len(each["partitions"]) for each in await kafka.describe_topics()}
-    found: list[Difference] = []
-    for topic in declared_kafka().topics:
-        partitions = there.get(topic.name)
-        if partitions is None:
-            found.append(Difference(broker="kafka", kind="topic", name=topic.name, problem="missing"))
-        elif partitions != topic.partitions:  # more of them would break the order of each key
-            found.append(
-                Difference(
-                    broker="kafka",
-                    kind="topic",
-                    name=topic.name,
-                    problem="different",
-                    declared=f"{topic.partitions} partitions",
-                    found=f"{partitions} partitions",
-                    by_hand=True,
-                )
-            )
-        else:
-            found += await _diff_retention(kafka, topic.name, settings)
-    return found
-
-
-async def _diff_retention(kafka: AIOKafkaAdminClient, topic: str, settings: Settings) -> list[Difference]:
-    declared = _topic_config(settings)[_RETENTION]
-    resource = ConfigResource(ConfigResourceType.TOPIC, topic, {_RETENTION: None})
-    answers = await kafka.describe_configs([resource])
-    found = next((entry[1] for answer in answers for each in answer.resources for entry in each[4]), None)
-    if found == declared:
-        return []
-    return [Difference(broker="kafka", kind="retention", name=topic, problem="different", declared=declared, found=found)]
-
-
-async def _apply_kafka(kafka: AIOKafkaAdminClient, differences: list[Difference], settings: Settings) -> None:
-    brokers = len((await kafka.describe_cluster())["brokers"])
-    absent = {each.name for each in differences if each.problem == "missing"}
-    topics = [
-        NewTopic(t.name, t.partitions, min(t.replication_factor, brokers), topic_configs=_topic_config(settings))
-        for t in declared_kafka().topics
-        if t.name in absent
-    ]
-    if topics:
-        made = await kafka.create_topics(topics)
-        _check((topic, code) for topic, code, *_ in made.topic_errors)
-    changed = [each.name for each in differences if each.kind == "retention"]
-    if changed:
-        config = _topic_config(settings)
-        answers = await kafka.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config) for name in changed])
-        _check((each[3], each[0]) for answer in answers for each in answer.resources)
-
-
-async def _settled(kafka: AIOKafkaAdminClient, settings: Settings) -> None:
-    """Kafka's controller answers before its brokers know. Whoever starts next should find what was applied."""
-    give_up = time.monotonic() + _SETTLE_S
-    while left := await _diff_kafka(kafka, settings):
-        if time.monotonic() > give_up:
-            raise TopologyError(f"Kafka took the change, and still shows: {'; '.join(map(str, left))}.", "Apply again.")
-        await asyncio.sleep(0.02)
-
-
-def _topic_config(settings: Settings) -> dict[str, str]:
-    return {_RETENTION: str(settings.kafka_retention_hours * 3_600_000), "cleanup.policy": "delete"}
-
-
-def _check(results: Iterable[tuple[str, int]]) -> None:
-    for topic, code in results:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # another `apply` was quicker
-            raise TopologyError(f"Kafka refuses topic {topic}: {error.__name__}.", "See Kafka's log, then apply again.")

@@ -3,6 +3,7 @@
 Pure. What a priority queue is differs between versions: tried on 3.10 and 4.3.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -12,6 +13,36 @@ SOURCE: Final = Path(__file__).resolve().parent.parent / "broker-config"
 COMMANDS: Final = "commands"
 POISON: Final = "orders.dlq.poison"
 HIGHEST_PRIORITY: Final = 5
+
+Kind = Literal["exchange", "queue", "binding", "policy", "topic", "retention"]
+Problem = Literal["missing", "different", "extra"]
+Definitions = dict[str, list[dict[str, Any]]]
+
+
+class TopologyError(Exception):
+    """A broker cannot be reached, refuses, or holds something that is not to be overwritten."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing in which a broker is not as declared; `by_hand` where `apply` will not change it."""
+
+    broker: Literal["kafka", "rabbitmq"]
+    kind: Kind
+    name: str
+    problem: Problem
+    declared: Any = None
+    found: Any = None
+    by_hand: bool = False
+
+    def __str__(self) -> str:
+        detail = f" (declared {self.declared}, found {self.found})" if self.problem == "different" else ""
+        return f"{self.broker} {self.kind} {self.name}: {self.problem}{detail}"
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -54,7 +85,7 @@ def declared_kafka() -> KafkaTopology:
     return msgspec.json.decode((SOURCE / "kafka" / "topics.json").read_bytes(), type=KafkaTopology)
 
 
-def render(topology: RabbitTopology, version: str) -> dict[str, list[dict[str, Any]]]:
+def render(topology: RabbitTopology, version: str) -> Definitions:
     """The topology as RabbitMQ's own definitions, for a broker of that version; holds no users."""
     release = _release(version)
     return {

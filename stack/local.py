@@ -43,8 +43,8 @@ def start(home: Path, ports: Ports | None = None, *, only: Sequence[str] = SERVE
     """
     place = Place.of(home, cache)
     place.prepare()
-    with _locked(place):
-        ports = _agree_on_ports(place, ports)
+    with locked(place):
+        ports = agree_on_ports(place, ports)
         known = secrets.keep(place.secrets)
         before = {name for name in SERVERS if place.process(name).pid() is not None}
         with ThreadPoolExecutor(len(SERVERS)) as pool:
@@ -54,8 +54,8 @@ def start(home: Path, ports: Ports | None = None, *, only: Sequence[str] = SERVE
             _stop(place, [name for name in only if name not in before])
             raise failures[0]
         settings = secrets.settings(known, ports)
-        write_private(place.local_env, "".join(f"{name}={value}\n" for name, value in settings.items()))
-        return _addresses(ports, settings)
+        write_local_env(place, settings)
+        return addresses(ports, settings)
 
 
 def stop(home: Path, *, only: Sequence[str] = SERVERS, purge: bool = False) -> list[str]:
@@ -63,7 +63,7 @@ def stop(home: Path, *, only: Sequence[str] = SERVERS, purge: bool = False) -> l
     place = Place.of(home)
     if not place.var.is_dir():
         return []
-    with _locked(place):
+    with locked(place):
         stopped = [name for name in only if place.process(name).pid() is not None]
         _stop(place, only)
         if purge:
@@ -77,15 +77,20 @@ def stop(home: Path, *, only: Sequence[str] = SERVERS, purge: bool = False) -> l
 def status(home: Path) -> dict[str, ServerStatus]:
     """Each server: whether it runs, as which process, and where."""
     place = Place.of(home)
-    addresses = _addresses(_last_ports(place) or Ports(), {})
+    where = addresses(last_ports(place) or Ports(), {})
     shown = {"postgresql": "postgres", "rabbitmq": "rabbitmq", "kafka": "kafka"}
     return {
-        key: ServerStatus(running=(pid := place.process(name).pid()) is not None, pid=pid, address=getattr(addresses, key))
+        key: ServerStatus(running=(pid := place.process(name).pid()) is not None, pid=pid, address=getattr(where, key))
         for name, key in shown.items()
     }
 
 
-def _addresses(ports: Ports, settings: dict[str, str]) -> Addresses:
+def write_local_env(place: Place, settings: dict[str, str]) -> None:
+    """Written last, so that its existence means that the stack once was ready."""
+    write_private(place.local_env, "".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+def addresses(ports: Ports, settings: dict[str, str]) -> Addresses:
     return Addresses(
         postgres=f"{LOOPBACK}:{ports.postgres}",
         rabbitmq=f"{LOOPBACK}:{ports.rabbitmq}",
@@ -101,8 +106,8 @@ def _stop(place: Place, names: Sequence[str]) -> None:
             task.result()
 
 
-def _agree_on_ports(place: Place, wanted: Ports | None) -> Ports:
-    last = _last_ports(place)
+def agree_on_ports(place: Place, wanted: Ports | None) -> Ports:
+    last = last_ports(place)
     ports = wanted or last or Ports()
     running = [name for name in SERVERS if place.process(name).pid() is not None]
     if running and last is not None and ports != last:
@@ -111,7 +116,7 @@ def _agree_on_ports(place: Place, wanted: Ports | None) -> Ports:
     return ports
 
 
-def _last_ports(place: Place) -> Ports | None:
+def last_ports(place: Place) -> Ports | None:
     try:
         return Ports(**json.loads(place.remembered.read_text())["ports"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -119,7 +124,7 @@ def _last_ports(place: Place) -> Ports | None:
 
 
 @contextmanager
-def _locked(place: Place) -> Iterator[None]:
+def locked(place: Place) -> Iterator[None]:
     with place.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

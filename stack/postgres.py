@@ -20,6 +20,16 @@ from stack.processes import ME, Owner, Process, run
 NAME: Final = "postgresql"
 _SYSTEM_WIDE: Final = Path("/var/lib/rushline")  # where another user can reach data of a home that is closed to it
 _ROLES: Final = ("rushline_owner", "rushline_app", "rushline_audit_writer", "rushline_audit_reader")
+# For psql: `\gexec` runs what a query answers, so that nothing is made twice.
+_CREATE_ROLE: Final = """
+SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', :'role', :'password')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \\gexec
+"""
+_CREATE_DATABASE: Final = """
+SELECT 'CREATE DATABASE rushline OWNER rushline_owner'
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'rushline') \\gexec
+ALTER ROLE rushline_owner CREATEDB;
+"""
 _ENV: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 
 
@@ -217,19 +227,11 @@ def _is_ready(data: Path, process: Process) -> bool:
 
 def _ensure_roles(binaries: Path, ports: Ports, secrets: dict[str, str], process: Process) -> None:
     """Roles and the database, where they are missing. What each role may touch is granted by the migrations."""
-    script = [
-        f"SELECT 'CREATE ROLE {role} LOGIN{' CREATEDB' if role == 'rushline_owner' else ''} PASSWORD ''{secrets[role]}'''"
-        f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') \\gexec"
-        for role in _ROLES
-    ]
-    script.append(
-        "SELECT 'CREATE DATABASE rushline OWNER rushline_owner'"
-        " WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'rushline') \\gexec"
-    )
+    script = "".join(f"\\set role {role}\n\\set password {secrets[role]}\n{_CREATE_ROLE}" for role in _ROLES) + _CREATE_DATABASE
     server = ["-h", LOOPBACK, "-p", str(ports.postgres), "-U", "postgres", "-d", "postgres"]
     done = subprocess.run(  # noqa: S603 - its own client
         [binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *server, "-f", "-"],
-        input="\n".join(script),
+        input=script,
         env={**_ENV, "PGPASSWORD": secrets["postgres"]},
         capture_output=True,
         text=True,

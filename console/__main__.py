@@ -1,0 +1,112 @@
+"""The only place that knows which command lives in which module. Modules are imported when their command is called, not before."""
+
+import importlib
+from typing import Any, Final, NamedTuple
+
+import click
+
+from adapters.settings import BadSettingError
+
+
+class Verb(NamedTuple):
+    target: str  # module:attribute
+    help: str
+
+
+VERBS: Final[dict[str, dict[str, Verb]]] = {
+    "The local stack": {
+        "up": Verb("console.stack:up", "Start PostgreSQL, RabbitMQ and Kafka, and make them ready for use."),
+        "down": Verb("console.stack:down", "Stop them; their data stays."),
+        "status": Verb("console.stack:status", "Show what runs, and where."),
+    },
+    "Preparing servers": {
+        "migrate": Verb("console.migrate:migrate", "Bring the database's schema up to date."),
+        "topology": Verb("console.topology:topology", "Give the brokers their queues and topics, or show what differs."),
+    },
+    "Services": {
+        "gateway": Verb("console.services:gateway", "Serve HTTP: customers, restaurants, drivers, support, operators."),
+        "relay": Verb("console.services:relay", "Publish the outbox: commands to RabbitMQ, facts to Kafka."),
+        "clock": Verb("console.services:clock", "Turn deadlines that are due into commands."),
+        "worker": Verb("console.services:worker", "Do the commands of one or more queues."),
+        "stream": Verb("console.services:stream", "Follow the facts for one or more groups; replay, seek, skip."),
+        "run": Verb("console.services:run", "Run every service, supervised."),
+    },
+    "Trying it out": {
+        "demo": Verb("console.demo:demo", "A dinner hour of a small country, with faults, and a report."),
+        "simulate": Verb(
+            "console.simulate:simulate", "Play the outside world: customers, restaurants, drivers, a payment provider."
+        ),
+        "token": Verb("console.token:token", "Make a bearer token for a role."),
+        "bench": Verb("console.bench:bench", "Measure throughput, latency and memory."),
+    },
+    "Looking after it": {
+        "outbox": Verb("console.outbox:outbox", "Show what waits to be published."),
+        "dlq": Verb("console.dlq:dlq", "List, show, replay and discard dead letters."),
+        "audit": Verb("console.audit:audit", "Verify, prove, export and archive the audit chain."),
+        "doctor": Verb("console.doctor:doctor", "Check this machine, the servers and the settings."),
+    },
+}
+
+
+class Unusable(click.ClickException):
+    """An error of ours that names its remedy: two lines, no traceback."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
+    def show(self, file: Any = None) -> None:
+        click.secho(self.message, fg="red", err=True, file=file)
+        if self.remedy:
+            click.echo(self.remedy, err=True, file=file)
+
+
+class LazyGroup(click.Group):
+    """Lists every command from the table above; imports only the one that is called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return [name for verbs in VERBS.values() for name in verbs]
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = next((verbs[cmd_name] for verbs in VERBS.values() if cmd_name in verbs), None)
+        if verb is None:
+            return None
+        module, _, attribute = verb.target.partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise Unusable(f"`{cmd_name}` is not part of this version.", "`rushline --help` lists the commands.") from None
+        except BadSettingError as error:
+            raise Unusable(str(error)) from error
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, verbs in VERBS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, verb.help) for name, verb in verbs.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BadSettingError as error:
+            raise Unusable(str(error)) from error
+        except Exception as error:
+            # Every error of ours that has a remedy carries it under this name, wherever in the tree it lives.
+            remedy = getattr(error, "remedy", None)
+            if remedy is None or isinstance(error, click.ClickException):
+                raise
+            raise Unusable(str(getattr(error, "problem", error)), remedy) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rushline", prog_name="rushline")
+def main() -> None:
+    """Rushline: the order backbone of a food-delivery platform."""
+
+
+if __name__ == "__main__":
+    main(prog_name="rushline")
