@@ -58,13 +58,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pick_up_s: int = 1_200
     delivery_s: int = 5_400
     customer_decision_s: int = 300
-    stuck_s: int = 300
+    stuck_s: int = 1_800  # longer than all the delay tiers together
     closing_soon_s: int = 900
 
     # How the moving parts run.
     database_pool_size: int = 8
     relay_batch_rows: int = 500
-    relay_idle_ms: int = 50
+    relay_idle_ms: int = 100
     relay_lease_ms: int = 1_500
     publish_timeout_ms: int = 5_000
     worker_concurrency: int = 16
@@ -129,7 +129,7 @@ def load_settings(environ: Mapping[str, str] | None = None, local: Path | None =
 
 def _parse(name: str, field: str, text: str, kind: type) -> object:
     try:
-        value = msgspec.convert(text.strip(), kind, strict=False)
+        value: object = msgspec.convert(text.strip(), kind, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettingError(name, f"{text!r} is not a {kind.__name__}", "Give a plain number.") from error
     if field in _POSITIVE and not (isinstance(value, int | float) and 0 < value < _HUGE):

@@ -58,7 +58,7 @@ DROP_LEASE: Final[LiteralString] = "UPDATE leases SET expires_at = '-infinity' W
 NEXT_ROWS: Final[LiteralString] = """
 SELECT id, event_id, aggregate_type, aggregate_id, position, type, schema_version, body, headers, broker, destination,
        priority, occurred_at
-FROM outbox WHERE broker = $1 AND id > $2 AND id <> ALL ($3::bigint[]) ORDER BY id LIMIT $4
+FROM outbox WHERE broker = $1 AND id > $2 ORDER BY id LIMIT $3
 """
 
 # How far ids and transactions have come: see low_water.py. The sequence is read before the horizon.

@@ -1,0 +1,26 @@
+"""The only place where a process begins and ends: settings, logs, the event loop, SIGTERM and SIGINT heard at once."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from adapters.settings import Settings, load_settings
+from adapters.telemetry import configure
+
+Service = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+def serve(name: str, service: Service) -> None:
+    """Run a service until it ends or is asked to stop. Raises `BadSettingError` before anything has begun."""
+    settings = load_settings()
+    configure(name, settings)
+    uvloop.run(_until_stopped(settings, service))
+
+
+async def _until_stopped(settings: Settings, service: Service) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await service(settings, stop)
