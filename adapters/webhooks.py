@@ -2,7 +2,7 @@
 
 The URL is the restaurant's own, so it can point anywhere, our own network included (SSRF). Redirects are never followed,
 of the answer at most 4 KiB are read and none of it is passed on; where processes run beside things that trust their
-network, let them out through an egress proxy that refuses private addresses (docs/operations.md).
+network, let them out only through an egress proxy that refuses private addresses.
 """
 
 import base64
