@@ -1,6 +1,7 @@
 """The only place that knows how to run Kafka natively: its jars from Maven, one node that is broker and controller."""
 
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -43,8 +44,8 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     process.wait_ready(lambda: _STARTED in process.log.read_bytes(), timeout_s=90)
 
 
-def stop(place: Place) -> None:
-    place.process(NAME).stop()
+def stop(place: Place, *, at_once: bool = False) -> None:
+    place.process(NAME).stop(signal.SIGKILL if at_once else signal.SIGTERM)
 
 
 def purge(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,10 +66,12 @@ def stop(home: Path, *, only: Sequence[str] = SERVERS, purge: bool = False) -> l
         return []
     with locked(place):
         stopped = [name for name in only if place.process(name).pid() is not None]
-        _stop(place, only)
+        _stop(place, only, at_once=purge)  # who throws the data away need not wait for it to be put in order
         if purge:
             for name in SERVERS:
                 _MODULES[name].purge(place)
+            for name in ("run", "log"):
+                shutil.rmtree(place.var / name, ignore_errors=True)
             for file in (place.local_env, place.secrets, place.remembered):
                 file.unlink(missing_ok=True)
         return stopped
@@ -100,9 +103,9 @@ def addresses(ports: Ports, settings: dict[str, str]) -> Addresses:
     )
 
 
-def _stop(place: Place, names: Sequence[str]) -> None:
+def _stop(place: Place, names: Sequence[str], *, at_once: bool = False) -> None:
     with ThreadPoolExecutor(len(SERVERS)) as pool:
-        for task in [pool.submit(_MODULES[name].stop, place) for name in names]:
+        for task in [pool.submit(_MODULES[name].stop, place, at_once=at_once) for name in names]:
             task.result()
 
 

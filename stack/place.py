@@ -74,6 +74,8 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def _shared_cache(home: Path) -> Path:
+    """Beside the code, for all homes; a user who may not write there uses what is there already, or a cache of its own."""
     mine = _REPOSITORY / "var" / "cache"
-    writable = next(folder for folder in (mine, *mine.parents) if folder.exists())
-    return mine if os.access(writable, os.W_OK) else home / "var" / "cache"
+    existing = next(folder for folder in (mine, *mine.parents) if folder.exists())
+    filled = mine.is_dir() and any(mine.glob("kafka-*/"))
+    return mine if filled or os.access(existing, os.W_OK) else home / "var" / "cache"

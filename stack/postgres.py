@@ -50,9 +50,9 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     _ensure_roles(binaries, ports, secrets, process)
 
 
-def stop(place: Place) -> None:
+def stop(place: Place, *, at_once: bool = False) -> None:
     """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
-    place.process(NAME).stop(signal.SIGINT)
+    place.process(NAME).stop(signal.SIGQUIT if at_once else signal.SIGINT)
 
 
 def purge(place: Place) -> None:

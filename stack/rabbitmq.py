@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -34,9 +35,9 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     process.wait_ready(lambda: all(answers(port) for port in listening), timeout_s=90)
 
 
-def stop(place: Place) -> None:
-    place.process(NAME).stop()
-    place.process(EPMD).stop(timeout_s=2)
+def stop(place: Place, *, at_once: bool = False) -> None:
+    place.process(NAME).stop(signal.SIGKILL if at_once else signal.SIGTERM)
+    place.process(EPMD).stop(signal.SIGKILL)  # it keeps nothing, and ignores gentler requests
 
 
 def purge(place: Place) -> None:
@@ -69,6 +70,7 @@ def _configure(folder: Path, ports: Ports, secrets: dict[str, str]) -> None:
         "load_definitions": folder / "users.json",  # replaces the default user: there is no guest
         "log.console": "true",
         "log.console.level": "info",
+        "log.console.use_colors": "off",
         "log.file": "false",
         "vm_memory_high_watermark.absolute": "1GB",
         "disk_free_limit.absolute": "200MB",
