@@ -46,12 +46,14 @@ _UPSERT_DRIVERS: Final[LiteralString] = """
 """
 
 
-async def seed_catalogue(settings: Settings, country: Country, restaurants_url: str, now: datetime | None = None) -> None:
+async def seed_catalogue(
+    settings: Settings, country: Country, restaurants_url: str, time_scale: float, now: datetime | None = None
+) -> None:
     """Write the country. Needs the schema's owner (`migrate_url`); the application itself may not insert restaurants."""
     at = now or datetime.now(UTC)
     menus = [(r.restaurant_id, m.item_id, m.name, m.unit_price) for r in country.restaurants for m in r.menu]
     drivers = [(d.driver_id, country.cities[d.city].name, d.latitude, d.longitude) for d in country.drivers]
-    rows = [_row(r, country.cities[r.city], restaurants_url, settings.time_scale, at) for r in country.restaurants]
+    rows = [_row(r, country.cities[r.city], restaurants_url, time_scale, at) for r in country.restaurants]
     async with connect(settings.migrate_url, service="simulation") as conn, conn.transaction():
         await conn.executemany(_UPSERT_RESTAURANTS, rows)
         await conn.execute(_UPSERT_MENUS, *map(list, zip(*menus, strict=True)))
