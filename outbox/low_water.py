@@ -1,10 +1,10 @@
 """The only place that knows below which id a lane of the outbox is empty for ever.
 
 A bare `id >` cursor loses rows, because ids are not given in commit order. A plain `ORDER BY id LIMIT` walks again over
-every removed row that an old snapshot (a backup, a long report) still keeps. So: note the last id given out, and the
-next transaction number at that moment. Every row up to that id belongs to an earlier transaction (migrations/
-0001_orders.sql gives the transaction its number first). Once all of these have ended, what a later read does not see
-up to that id can never appear.
+every removed row that an old snapshot (a backup, a long report) still keeps. So: note the last id given out, then take
+the next transaction number. Every row up to that id belongs to an earlier transaction (migrations/0001_orders.sql gives
+the transaction its number first). Once all of these have ended, what a later read does not see up to that id can never
+appear.
 
 A read-only snapshot has no transaction number and does not delay this; a long writing transaction does.
 """
@@ -19,7 +19,7 @@ class LowWater:
         self._safe = 0
 
     def observe(self, last_id: int, oldest_running: int, next_transaction: int) -> None:
-        """One read of the horizon: last id given out, oldest running and next transaction."""
+        """One read of the horizon: last id given out, oldest transaction running before that, next one after."""
         if self._candidate is not None:
             candidate_id, before = self._candidate
             if oldest_running < before:

@@ -61,11 +61,12 @@ SELECT id, event_id, aggregate_type, aggregate_id, position, type, schema_versio
 FROM outbox WHERE broker = $1 AND id > $2 ORDER BY id LIMIT $3
 """
 
-# How far ids and transactions have come: see low_water.py. The sequence is read before the horizon.
+# How far ids and transactions have come: see low_water.py. The sequence is read first, then this statement takes a
+# transaction number. Not the snapshot's xmax: that follows the newest *ended* transaction, and running ones may be above it.
 HORIZON: Final[LiteralString] = """
 WITH last AS MATERIALIZED (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox', 'id')), 0) AS id)
 SELECT id, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_running,
-       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_transaction FROM last
+       pg_current_xact_id()::text::bigint AS next_transaction FROM last
 """
 
 # Rows whose publishing was confirmed.
