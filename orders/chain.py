@@ -23,7 +23,10 @@ def canonical(event: Mapping[str, Any]) -> bytes:
     """The one spelling of an event: keys sorted, no blanks, UTF-8. Raises `NotCanonicalError`, also above 60 KiB."""
     _check(event)
     text = json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise NotCanonicalError("half of a surrogate pair has no UTF-8") from error
     if len(data) > MAX_EVENT_BYTES:
         raise NotCanonicalError(f"an event may have {MAX_EVENT_BYTES} bytes, this one has {len(data)}")
     return data
@@ -62,7 +65,14 @@ def first_broken(events: Iterable[Mapping[str, Any]]) -> int | None:
     """The position at which the record of one order breaks first, or None where it is whole from position 1 on."""
     prev, expected = GENESIS, 1
     for event in events:
-        if event.get("position") != expected or event.get("prev_hash") != prev or event.get("hash") != event_hash(event):
+        if event.get("position") != expected or event.get("prev_hash") != prev or event.get("hash") != _hash_of(event):
             return expected
         prev, expected = str(event["hash"]), expected + 1
     return None
+
+
+def _hash_of(event: Mapping[str, Any]) -> str | None:
+    try:
+        return event_hash(event)
+    except NotCanonicalError:
+        return None  # it cannot have been sealed like this
