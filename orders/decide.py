@@ -79,7 +79,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def decide(order: Order, wish: Wish, cause: Cause, now: datetime, wait: Wait) -> Change:
     """The change that grants the wish. Raises `NotAllowed` where the lifecycle has no such row."""
     row = PLACE if wish.action is Action.PLACE else row_for(wish.action, order.state)
-    if cause.actor.type not in row.by:
+    if cause.actor.type not in row.by or (row is PLACE) != (order.position == 0):
         raise NotAllowed(wish.action.value, order.state.value)
     headers = {TRACEPARENT: cause.traceparent, "causationid": cause.id, "correlationid": trace_id(order.traceparent)}
     target = row.to or order.state
