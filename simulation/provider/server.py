@@ -104,31 +104,37 @@ class Server:
             self._provider.change({"until_s": None, **named} if "outage" in named else named)
         except msgspec.MsgspecError as error:
             return web.Response(status=400, body=msgspec.json.encode({"error": str(error)}), content_type="application/json")
-        if self._provider.faults.behaviour.outage == "refuse":
-            self._refuse(self._provider.faults.behaviour)
-        elif self._site is None:
-            await self._open()
+        if "outage" in named:
+            await self._listen_or_refuse(self._provider.faults.behaviour, request.protocol)
         return await self._tell_behaviour(request)
 
-    def _refuse(self, behaviour: Behaviour) -> None:
-        """Close the port for the length of the outage, at most 10 s where no control port could end it."""
-        seconds = behaviour.until_s
-        if seconds is None and self._control_port is None:
-            seconds = _REFUSAL_S
+    async def _listen_or_refuse(self, behaviour: Behaviour, asking: web.RequestHandler) -> None:
+        """Close the port for the length of an outage, at most 10 s where no control port could end it; else open it."""
         if self._reopening is not None:
-            self._reopening.cancel()
-        self._reopening = asyncio.create_task(self._closed_for(seconds))
-
-    async def _closed_for(self, seconds: float | None) -> None:
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
-        if self._runner.server is not None:
-            self._runner.server.pre_shutdown()  # kept-alive connections end too
-        if seconds is not None:
-            await asyncio.sleep(seconds)
-            self._provider.change({"outage": None})
+            await _cancelled(self._reopening)
+            self._reopening = None
+        if behaviour.outage == "refuse":
+            await self._close(asking)
+            seconds = behaviour.until_s
+            if seconds is None and self._control_port is None:
+                seconds = _REFUSAL_S
+            self._reopening = None if seconds is None else asyncio.create_task(self._open_after(seconds))
+        elif self._site is None:
             await self._open()
+
+    async def _close(self, asking: web.RequestHandler) -> None:
+        """Stop listening and cut every connection but the one that asked for it."""
+        site, self._site = self._site, None
+        if site is not None:
+            await site.stop()
+        for connection in self._runner.server.connections if self._runner.server else []:
+            if connection is not asking:
+                connection.force_close()
+
+    async def _open_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._provider.change({"outage": None, "until_s": None})
+        await self._open()
 
     async def _open(self) -> None:
         self._site = web.TCPSite(self._runner, self._host, self._port, reuse_address=True, backlog=1_024)
