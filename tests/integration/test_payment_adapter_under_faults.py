@@ -13,7 +13,7 @@ from adapters.settings import Settings
 from adapters.stripe import StripePayments
 from orders.errors import RetryLater
 from orders.ids import new_id
-from tests.integration.test_payment_adapter import KEY, ProviderProcess
+from tests.integration.payment_provider import KEY, ProviderProcess
 
 T = TypeVar("T")
 ORDERS = 80
