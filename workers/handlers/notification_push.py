@@ -1,0 +1,22 @@
+"""`notification.push`: tells somebody once. What fails is counted and forgotten."""
+
+from datetime import datetime
+
+from orders.commands import PushNotification
+from orders.errors import Refuse, RetryLater
+from orders.order import Order
+from workers.notices import notification_sent
+from workers.outcome import Nothing, Outcome
+from workers.ports import Messages, NotDelivered
+from workers.templates import push_data, render
+
+
+async def notification_push(
+    command: PushNotification, order: Order, messages: Messages, message_id: str, *, now: datetime
+) -> Outcome:
+    text = render(command.template, command.recipient, order, command.params)
+    try:
+        await messages.send_push(command.recipient, text.title, text.body, push_data(command.template, order, command.params))
+    except (Refuse, RetryLater) as error:
+        raise NotDelivered(str(error)) from error
+    return Nothing(also=(notification_sent(order, message_id, "push", command.template, command.recipient, now),))

@@ -1,0 +1,48 @@
+"""Every SQL statement of the workers."""
+
+from typing import Final, LiteralString
+
+# A driver for an order: who is reserved for it already, or else the nearest who is free in its city and has not had it
+# before. The first reservation that ran out counts as none. `spot` is written with the same projection (kilometres).
+RESERVE_DRIVER: Final[LiteralString] = """
+WITH place AS (
+    SELECT r.latitude, r.longitude, point(r.longitude * 111.320 * cos(radians(r.latitude)), r.latitude * 110.574) AS spot
+    FROM restaurants r WHERE r.restaurant_id = $2
+), mine AS (
+    UPDATE drivers SET reserved_until = clock_timestamp() + $5::interval
+    WHERE reserved_for = $1 AND status = 'available' AND driver_id <> ALL ($4::text[])
+    RETURNING driver_id, latitude, longitude
+), nearest AS (
+    SELECT driver_id FROM drivers
+    WHERE status = 'available' AND city = $3 AND driver_id <> ALL ($4::text[])
+        AND (reserved_for IS NULL OR reserved_until < clock_timestamp()) AND NOT EXISTS (SELECT FROM mine)
+    ORDER BY spot <-> (SELECT spot FROM place) LIMIT 1 FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE drivers d SET reserved_for = $1, reserved_until = clock_timestamp() + $5::interval
+    FROM nearest n WHERE d.driver_id = n.driver_id
+    RETURNING d.driver_id, d.latitude, d.longitude
+)
+SELECT d.driver_id, d.latitude, d.longitude, p.latitude AS from_latitude, p.longitude AS from_longitude
+FROM (SELECT * FROM mine UNION ALL SELECT * FROM claimed) d CROSS JOIN place p ORDER BY d.driver_id LIMIT 1
+"""
+
+# Where a restaurant wants its webhooks, and what they are signed with.
+WEBHOOK_OF: Final[LiteralString] = "SELECT webhook_url, webhook_secret FROM restaurants WHERE restaurant_id = $1"
+
+# A command that changed no order is done, and these messages say so: once, however many did it.
+FINISH_AND_TELL: Final[LiteralString] = """
+WITH done AS (INSERT INTO inbox (message_id, done_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING message_id)
+INSERT INTO outbox (event_id, aggregate_type, aggregate_id, position, type, schema_version, body, headers, broker,
+                    destination, priority, occurred_at)
+SELECT row.* FROM done CROSS JOIN unnest(
+    $3::text[], $4::text[], $5::text[], $6::integer[], $7::text[], $8::smallint[], $9::bytea[], $10::jsonb[], $11::text[],
+    $12::text[], $13::smallint[], $14::timestamptz[]) AS row
+"""
+
+# A parked command is an operator's: the watchdog lets go of it. There is no inbox row, so that it can be replayed.
+STOP_WATCHING: Final[LiteralString] = """
+UPDATE orders SET pending = pending - $2,
+    deadline = CASE WHEN pending - $2 = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline END,
+    deadline_at = CASE WHEN pending - $2 = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline_at END
+WHERE order_id = $1 AND pending ? $2
+"""
