@@ -32,13 +32,13 @@ _PLURALS: Final[dict[Kind, str]] = {"exchange": "exchanges", "queue": "queues", 
 
 async def diff(settings: Settings) -> list[Difference]:
     """Everything in which the two brokers are not as declared."""
-    async with _management(settings) as rabbitmq, admin(settings) as kafka:
+    async with management(settings) as rabbitmq, admin(settings) as kafka:
         return [*await _diff_rabbitmq(rabbitmq), *await diff_kafka(kafka, settings)]
 
 
 async def apply(settings: Settings, *, dry_run: bool = False) -> list[Difference]:
     """Make both brokers as declared and say what was changed. Raises before any change where one must be made by hand."""
-    async with _management(settings) as rabbitmq, admin(settings) as kafka:
+    async with management(settings) as rabbitmq, admin(settings) as kafka:
         found = [*await _diff_rabbitmq(rabbitmq), *await diff_kafka(kafka, settings)]
         by_hand = [each for each in found if each.by_hand]
         if by_hand:
@@ -84,7 +84,7 @@ async def missing_on_kafka(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _management(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+async def management(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
     url = settings.rabbitmq_management_url.rstrip("/") + "/api/"
     try:
         async with aiohttp.ClientSession(url, timeout=_TIMEOUT, raise_for_status=_told) as session:
@@ -96,7 +96,7 @@ async def _management(settings: Settings) -> AsyncIterator[aiohttp.ClientSession
         ) from error
 
 
-async def _told(response: aiohttp.ClientResponse) -> None:
+async def told(response: aiohttp.ClientResponse) -> None:
     """RabbitMQ says why it refuses in the body, which an ordinary status error leaves out."""
     if response.status == 401:  # noqa: PLR2004 - unauthorised
         raise TopologyError("RabbitMQ refuses the user.", "See RUSHLINE_RABBITMQ_MANAGEMENT_URL: it needs an administrator.")

@@ -1,11 +1,15 @@
 """The only place that knows which command lives in which module. Modules are imported when their command is called, not before."""
 
 import importlib
+import tomllib
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 
 from adapters.settings import BadSettingError
+
+_PROJECT: Final = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 
 class Verb(NamedTuple):
@@ -102,8 +106,16 @@ class LazyGroup(click.Group):
             raise Unusable(str(getattr(error, "problem", error)), remedy) from error
 
 
+def _show_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's own signature
+    """Also where the code runs from its tree without being installed, as it does in the image."""
+    if asked:
+        with _PROJECT.open("rb") as file:
+            click.echo(f"rushline {tomllib.load(file)['project']['version']}")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="rushline", prog_name="rushline")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version.")
 def main() -> None:
     """Rushline: the order backbone of a food-delivery platform."""
 

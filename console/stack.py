@@ -1,7 +1,6 @@
 """The only place for `rushline up`, `down` and `status`: the three servers of the local stack, ready for use."""
 
 import asyncio
-import importlib
 import json
 import os
 import time
@@ -78,10 +77,10 @@ def status(*, as_json: bool) -> None:
 
 async def prepare(settings: Settings) -> list[str]:
     """Make fresh servers usable: migrations, then queues and topics. Says what it did; a second time that is nothing."""
-    from adapters import topology  # noqa: PLC0415 - drivers are slow to import, and `status` needs none
+    from adapters import topology
+    from outbox.migrations import migrate
 
-    migrations = importlib.import_module("outbox.migrations")
-    applied: list[str] = await migrations.migrate(settings.migrate_url)
+    applied = await migrate(settings.migrate_url)
     return [*applied, *map(str, await topology.apply(settings))]
 
 
@@ -111,7 +110,9 @@ def _show(out: Console, home: Path) -> None:
     out.print(table)
     ui = urlsplit(anywhere.settings(home).get("RUSHLINE_RABBITMQ_MANAGEMENT_URL", ""))
     if ui.hostname:
-        out.print(f"RabbitMQ's pages: http://{ui.hostname}:{ui.port} (user {ui.username}; its password: rushline status --json)")
+        out.print(
+            f"RabbitMQ's pages: http://{ui.hostname}:{ui.port} (user {ui.username}; its password: rushline status --json)"
+        )
 
 
 def _memory(pid: int | None) -> str:

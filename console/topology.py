@@ -21,7 +21,7 @@ def topology() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 def apply(*, dry_run: bool, as_json: bool) -> None:
     """Make both brokers as declared. Refuses where that would mean deleting a queue or a topic."""
-    from adapters import topology as brokers  # noqa: PLC0415 - drivers are slow to import, and help needs none
+    from adapters import topology as brokers
 
     changed = asyncio.run(brokers.apply(load_settings(), dry_run=dry_run))
     if as_json:
@@ -38,7 +38,7 @@ def apply(*, dry_run: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 def diff(*, as_json: bool) -> None:
     """Show in what the brokers differ from broker-config/. Exit code 1 where they do."""
-    from adapters import topology as brokers  # noqa: PLC0415 - as above
+    from adapters import topology as brokers
 
     found = asyncio.run(brokers.diff(load_settings()))
     if as_json:
@@ -50,3 +50,12 @@ def diff(*, as_json: bool) -> None:
         if not found:
             out.print("Both brokers are as declared.")
     sys.exit(1 if found else 0)
+
+
+@topology.command()
+@click.argument("version", default="4.3")
+def render(*, version: str) -> None:
+    """Print the definitions for RabbitMQ of a VERSION, as it can load them at boot. They hold no users."""
+    from adapters import topology_declared as declared
+
+    print(json.dumps(declared.render(declared.declared_rabbitmq(), version), indent=2))

@@ -58,7 +58,7 @@ def start(place: Place, ports: Ports | None = None, *, only: Sequence[str] = SER
         fresh = not used(place)
         ports = agree_on_ports(place, ports)
         known = secrets.keep(place.secrets)
-        write_private(_env_file(place), "".join(f"{k}={v}\n" for k, v in _variables(known, ports).items()))
+        write_private(_env_file(place), "".join(f"{k}={v}\n" for k, v in _variables(place, known, ports).items()))
         services = [_SERVICES[name] for name in only]
         try:
             _compose(place, "pull", "--quiet", "--policy", "missing", *services, timeout_s=_PULL_S)
@@ -101,8 +101,7 @@ def _env_file(place: Place) -> Path:
 
 
 def _compose(place: Place, *words: str, timeout_s: float) -> str:
-    project = f"rushline-{hashlib.sha256(str(place.home).encode()).hexdigest()[:8]}"
-    base = ["docker", "compose", "--project-name", project, "--env-file", str(_env_file(place)), "--file", str(_FILE)]
+    base = ["docker", "compose", "--env-file", str(_env_file(place)), "--file", str(_FILE)]
     done = subprocess.run(  # noqa: S603 - the engine's client
         [*base, *words],
         check=True,
@@ -115,10 +114,11 @@ def _compose(place: Place, *words: str, timeout_s: float) -> str:
     return done.stdout
 
 
-def _variables(known: dict[str, str], ports: Ports) -> dict[str, str | int]:
-    """What `compose.yaml` asks for."""
+def _variables(place: Place, known: dict[str, str], ports: Ports) -> dict[str, str | int]:
+    """What `compose.yaml` asks for; a project of its own for each home, so that two of them do not share volumes."""
     made = secrets.settings(known, ports)
     return {
+        "COMPOSE_PROJECT_NAME": f"rushline-{hashlib.sha256(str(place.home).encode()).hexdigest()[:8]}",
         "POSTGRES_PASSWORD": known["postgres"],
         "OWNER_PASSWORD": known["rushline_owner"],
         "APP_PASSWORD": known["rushline_app"],

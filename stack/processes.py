@@ -1,5 +1,6 @@
 """The only place where a server process is started, recognised again, and stopped."""
 
+import contextlib
 import json
 import os
 import signal
@@ -38,10 +39,10 @@ class Process:
         """Its pid while it runs. A stale pid file counts as not running."""
         try:
             noted = json.loads(self.pid_file.read_text())
-        except (OSError, ValueError):
+            pid, born = int(noted["pid"]), str(noted["born"])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        pid = int(noted["pid"])
-        return pid if _born(pid) == noted["born"] else None
+        return pid if _born(pid) == born else None
 
     def spawn(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, owner: Owner = ME) -> int:
         """Start it in a session of its own, so that it outlives the launcher and its terminal."""
@@ -81,6 +82,8 @@ class Process:
             if not _gone(self, timeout_s):
                 _signal(pid, signal.SIGKILL)
                 _gone(self, 5.0)
+            with contextlib.suppress(ChildProcessError):  # it is not a child of ours where another launcher started it
+                os.waitpid(pid, os.WNOHANG)
         self.pid_file.unlink(missing_ok=True)
 
     def _died(self, how: str) -> ServerDiedError:
