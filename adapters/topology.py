@@ -96,7 +96,7 @@ async def management(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]
         ) from error
 
 
-async def told(response: aiohttp.ClientResponse) -> None:
+async def _told(response: aiohttp.ClientResponse) -> None:
     """RabbitMQ says why it refuses in the body, which an ordinary status error leaves out."""
     if response.status == 401:  # noqa: PLR2004 - unauthorised
         raise TopologyError("RabbitMQ refuses the user.", "See RUSHLINE_RABBITMQ_MANAGEMENT_URL: it needs an administrator.")
