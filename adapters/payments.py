@@ -37,6 +37,7 @@ class Intent(msgspec.Struct, frozen=True):
     """A payment as the provider knows it. Amounts in minor units of the order's currency.
 
     `decline` is why the last attempt was declined, as long as no later one succeeded; `charge_id` is the last attempt's charge.
+    `refunded_minor` is counted by `retrieve` only; the answers to other calls say 0.
     """
 
     id: str

@@ -21,7 +21,7 @@ class PaymentIntent(msgspec.Struct):
     amount: int
     amount_received: int
     last_payment_error: PaymentError | None
-    latest_charge: Charge | None
+    latest_charge: Charge | str | None  # its id, where it is not expanded
     payment_method: str | None
 
 
