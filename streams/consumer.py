@@ -1,0 +1,177 @@
+"""The only place where a stream runs: poll, then one transaction for offsets, positions, effects and held facts.
+
+Partitions never block. A fact that cannot take effect is held with later facts of its order, and the rest goes on; only a
+database that is away is waited for, in place. After a crash anywhere the offsets in PostgreSQL say where to go on.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+
+from adapters.kafka_consumer import Consumer, Partition
+from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, PostgresError, sqlstate
+from streams import metrics
+from streams.group import Group, Incoming, Kind, Problem, receive
+from streams.ordering import Plan, plan
+from streams.store import LostPartition, Move, Store
+
+_log = structlog.get_logger(__name__)
+_POLL_MS: Final = 500
+_LOOK_EVERY_S: Final = 1.0
+_RETRY_S: Final = 0.3
+# What a single fact can do wrong: data, integrity, program limits, an exception raised in a function. Every other error of
+# the server (no such table, disk full, read-only) is about the server, and is waited for.
+_OF_THE_FACT: Final = ("22", "23", "54", "P0", "RL")
+
+
+class _Broken(Exception):  # noqa: N818  # never leaves this module
+    """A batch as a whole cannot be applied: find out which of its facts."""
+
+
+class Stream:
+    """One member of one group."""
+
+    def __init__(self, group: Group, consumer: Consumer, dsn: str, *, batch_rows: int) -> None:
+        self._group, self._consumer, self._batch_rows = group, consumer, batch_rows
+        self._store = Store(group, dsn)
+        self._next: dict[Partition, int] = {}
+        self._look_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until stopped. Raises `TopicsMissing`."""
+        try:
+            while not stop.is_set():
+                try:
+                    await self.step()
+                except (DatabaseUnavailable, PostgresError, *UNAVAILABLE) as error:
+                    await self._trouble(error, stop)
+        finally:
+            await self._store.close()
+
+    async def step(self) -> int:
+        """Take one batch, by size or time, whichever is first. Returns how many facts arrived, held ones not counted.
+
+        Raises `DatabaseUnavailable` or a driver's error; the batch is then read again.
+        """
+        if self._consumer.unplaced:
+            await self._place()
+        records = await self._consumer.poll(self._batch_rows, _POLL_MS)
+        batch = [receive(record, self._group) for record in records]
+        woken = await self._woken()
+        if batch or woken:
+            await self._take(batch, woken)
+        return len(batch)
+
+    async def _place(self) -> None:
+        for partition, offset in (await self._store.offsets(self._consumer.unplaced)).items():
+            self._next[partition] = offset
+            self._consumer.place(partition, offset)
+
+    async def _woken(self) -> list[tuple[Partition, str]]:
+        if time.monotonic() < self._look_at:
+            return []
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        metrics.LAG.labels(self._group.name).set(self._consumer.lag())
+        return [each for each in await self._store.due() if each[0] in self._consumer.placed]
+
+    async def _take(self, batch: list[Incoming], woken: list[tuple[Partition, str]]) -> None:
+        moves = {partition: Move(self._next[partition], self._next[partition]) for partition, _ in woken}
+        for item in batch:
+            moves[item.partition] = Move(self._next[item.partition], item.offset + 1)
+        orders = {item.order_id for item in batch} | {order_id for _, order_id in woken}
+        began = time.monotonic()
+        try:
+            try:
+                done = await self._commit(batch, moves, orders, careful=False)
+            except _Broken as error:
+                _log.warning("stream-batch-broken", group=self._group.name, error=str(error))
+                done = await self._commit(batch, moves, orders, careful=True)
+        except LostPartition as error:
+            _log.warning("stream-lost-partition", group=self._group.name, error=str(error))
+            metrics.LOST.labels(self._group.name).inc()
+            self._consumer.displace(moves)
+            return
+        except BaseException:
+            self._consumer.displace(moves)  # whatever became of it, the offsets in the database say
+            raise
+        self._next |= {partition: move.next for partition, move in moves.items()}
+        self._consumer.commit({partition: move.next for partition, move in moves.items()})
+        self._count(done, time.monotonic() - began)
+
+    async def _commit(
+        self, batch: Sequence[Incoming], moves: dict[Partition, Move], orders: set[str], *, careful: bool
+    ) -> Plan:
+        db = await self._store.connection()
+        async with db.transaction():
+            positions, held = await self._store.take(db, moves, orders)
+            planned = plan(batch, positions, held)
+            if careful:
+                failed = await self._find_failing(db, planned)
+                planned = plan(_marked(batch, failed), positions, _marked(held, failed))
+            elif planned.apply:
+                await self._apply(db, planned.apply)
+            if planned.repeated:
+                await self._group.repeated(db, planned.repeated)
+            await self._store.finish(db, planned)
+        return planned
+
+    async def _apply(self, db: Connection, facts: Sequence[Incoming]) -> None:
+        try:
+            await self._group.apply(db, facts)
+        except Exception as error:
+            if _is_about_the_server(error):
+                raise
+            raise _Broken(f"{type(error).__name__}: {error}") from error
+
+    async def _find_failing(self, db: Connection, planned: Plan) -> dict[tuple[Partition, int], Problem]:
+        """Apply one by one, each under a savepoint; an order whose fact fails goes no further."""
+        failed: dict[tuple[Partition, int], Problem] = {}
+        stopped: set[str] = set()
+        for item in planned.apply:
+            if item.order_id in stopped and item.position is not None:
+                continue
+            try:
+                async with db.transaction():
+                    await self._apply(db, [item])
+            except _Broken as error:
+                failed[item.partition, item.offset] = Problem(Kind.FAILED, str(error))
+                if item.position is not None:
+                    stopped.add(item.order_id)
+        return failed
+
+    async def _trouble(self, error: BaseException, stop: asyncio.Event) -> None:
+        _log.error("stream-database-away", group=self._group.name, error=f"{type(error).__name__}: {error}")
+        metrics.RETRIES.labels(self._group.name).inc()
+        await self._store.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _RETRY_S)
+
+    def _count(self, done: Plan, seconds: float) -> None:
+        name = self._group.name
+        metrics.APPLIED.labels(name).inc(len(done.apply))
+        metrics.BATCH_S.labels(name).observe(seconds)
+        if done.repeated:
+            metrics.REPEATED.labels(name).inc(len(done.repeated))
+        if done.freed:
+            metrics.FREED.labels(name).inc(len(done.freed))
+        for item in done.hold:
+            kind = item.problem.kind if item.problem else Kind.GAP
+            metrics.HELD.labels(name, kind.value).inc()
+            if kind is not Kind.GAP:
+                reason = item.problem.reason if item.problem else ""
+                _log.error("stream-fact-held", group=name, order_id=item.order_id, position=item.position, reason=reason)
+
+
+def _marked(items: Sequence[Incoming], failed: dict[tuple[Partition, int], Problem]) -> list[Incoming]:
+    return [msgspec.structs.replace(item, problem=failed.get((item.partition, item.offset)) or item.problem) for item in items]
+
+
+def _is_about_the_server(error: Exception) -> bool:
+    if isinstance(error, UNAVAILABLE):
+        return True
+    return isinstance(error, PostgresError) and not sqlstate(error).startswith(_OF_THE_FACT)

@@ -1,0 +1,74 @@
+"""The only place that decides what a customer is told about an order, and how: by push, or by SMS."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from adapters.postgres import Connection
+from orders.envelope import OutboxRow
+from orders.facts import FactBody
+from orders.names import ORDERS_TOPIC, Command, Fact, State
+from outbox.transition import enqueue
+from streams.commanding import command
+from streams.group import Group, Incoming, fact_of
+
+PUSHED: Final = {
+    Fact.PAYMENT_CONFIRMED: "order_confirmed",
+    Fact.RESTAURANT_ACCEPTED: "restaurant_accepted",
+    Fact.DRIVER_ASSIGNED: "driver_assigned",
+    Fact.ORDER_PICKED_UP: "picked_up",
+    Fact.ORDER_DELIVERED: "delivered",
+}
+_DECLINES: Final = frozenset({"payment_declined", "insufficient_funds", "payment_fraud"})
+
+
+class Notifications(Group):
+    """Push is sent and forgotten. What a customer must know goes by SMS, a command with retries."""
+
+    noun = "notifications"
+
+    def __init__(self, *, topic: str = ORDERS_TOPIC, name: str = "") -> None:
+        super().__init__(topic=topic, name=name)
+
+    async def apply(self, db: Connection, taken: Sequence[Incoming]) -> None:
+        await enqueue(db, [row for row in map(message, taken) if row is not None])
+
+
+def message(item: Incoming) -> OutboxRow | None:
+    """What the customer is told about this fact, if anything. Pure."""
+    fact = fact_of(item)
+    if template := push_template(fact):
+        kind = Command.NOTIFICATION_PUSH
+    elif template := sms_template(fact):
+        kind = Command.NOTIFICATION_SMS
+    else:
+        return None
+    return command(kind, item, template, {"recipient": fact.customer_id, "template": template, "params": params(fact)})
+
+
+def push_template(fact: FactBody) -> str | None:
+    """The template of the push for this fact. Money that arrives for an order that has ended confirms nothing."""
+    if fact.type is Fact.PAYMENT_CONFIRMED and fact.state != State.PAYMENT_CONFIRMED:
+        return None
+    return PUSHED.get(fact.type)
+
+
+def sms_template(fact: FactBody) -> str | None:
+    """The template of the SMS for this fact."""
+    match fact.type:
+        case Fact.PAYMENT_FAILED:
+            return "payment_declined" if fact.data.get("decline_code") or fact.reason in _DECLINES else "payment_failed"
+        case Fact.ORDER_CANCELLED:
+            return "security_hold" if fact.reason == "fraud" else "order_cancelled"
+        case Fact.PAYMENT_REFUNDED:
+            return "refunded"
+        case Fact.RESTAURANT_REJECTED:
+            return "restaurant_rejected"
+        case _:
+            return None
+
+
+def params(fact: FactBody) -> dict[str, str]:
+    """What the template may use. Nothing that says who the customer is or where they live."""
+    amount = fact.data.get("amount", fact.total)
+    about = {"order_id": fact.order_id, "amount": str(amount), "currency": fact.currency}
+    return {**about, "reason": fact.reason} if fact.reason else about
