@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from adapters.settings import BadSettingError
+from orders.errors import RushlineError
 
 _PROJECT: Final = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
@@ -96,7 +97,7 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BadSettingError as error:
+        except (BadSettingError, RushlineError) as error:
             raise Unusable(str(error)) from error
         except Exception as error:
             # Every error of ours that has a remedy carries it under this name, wherever in the tree it lives.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stack.errors import DiskFullError
+from stack.errors import DiskFullError, StackError
 from stack.processes import Process
 
 SERVERS: Final = ("postgresql", "rabbitmq", "kafka")
@@ -54,8 +54,15 @@ class Place:
 
     def prepare(self) -> None:
         """Make the folders; refuse a disk on which the servers would soon fail in worse ways."""
-        for folder in (self.var / "run", self.var / "log", self.cache):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self.var / "run", self.var / "log", self.cache):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.lock.touch()
+        except OSError as error:
+            raise StackError(
+                f"{error.filename} cannot be written: {error.strerror}.",
+                "Give the folder to this user, or set RUSHLINE_HOME to a folder that this user may write.",
+            ) from error
         free = shutil.disk_usage(self.var).free
         if free < _ROOM_BYTES:
             raise DiskFullError(

@@ -2,6 +2,8 @@
 
 import random
 import socket
+import time
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -12,6 +14,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 # Below the range from which Linux takes the ports of outgoing connections, so that none of those can slip in between.
 _FREE_FROM, _FREE_TO = 20_000, 32_000
+_PASSING_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +47,27 @@ class Ports:
                 each.close()
         return cls(**dict(zip(names, chosen, strict=True)))
 
-    def __iter__(self) -> "object":
+    def __iter__(self) -> Iterator[int]:
         return iter(astuple(self))
 
 
 def require_free(port: int, server: str) -> None:
-    """Raise `PortTakenError`, naming the holder, where the port cannot be listened on."""
-    if (probe := _bind(port)) is not None:
-        probe.close()
-        return
-    holder = listener(port)
+    """Raise `PortTakenError`, naming the holder, where the port cannot be listened on.
+
+    An outgoing connection of anybody may have been given this port for a while: that one is waited for.
+    """
+    give_up = time.monotonic() + _PASSING_S
+    while (probe := _bind(port)) is None:
+        holder = listener(port)
+        if holder is not None or time.monotonic() > give_up:
+            raise _taken(port, server, holder)
+        time.sleep(0.1)
+    probe.close()
+
+
+def _taken(port: int, server: str, holder: int | None) -> PortTakenError:
     who = f"process {holder} ({_command(holder)})" if holder else "another process (of another user, or an outgoing connection)"
-    raise PortTakenError(
+    return PortTakenError(
         f"{server} cannot listen on {LOOPBACK}:{port}: {who} holds that port.",
         f"Stop {'it' if not holder else f'process {holder}'}, or start this stack on other ports.",
     )

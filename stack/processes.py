@@ -14,6 +14,7 @@ from typing import Final
 from stack.errors import ServerDiedError
 
 _POLL_S: Final = 0.02
+_LONG_LOG_BYTES: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Process:
     def spawn(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, owner: Owner = ME) -> int:
         """Start it in a session of its own, so that it outlives the launcher and its terminal."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.is_file() and self.log.stat().st_size > _LONG_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".old.log"))
         with self.log.open("ab") as log:
             child = subprocess.Popen(  # noqa: S603 - the command is ours
                 [str(word) for word in command],

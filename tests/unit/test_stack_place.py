@@ -9,7 +9,7 @@ import pytest
 
 from adapters.settings import load_settings
 from stack import postgres, secrets, tools
-from stack.errors import DiskFullError, MissingToolError
+from stack.errors import DiskFullError, MissingToolError, StackError
 from stack.place import Place, write_private
 from stack.ports import Ports
 from stack.processes import Owner
@@ -99,3 +99,10 @@ def test_a_home_closed_to_postgresqls_user_is_seen_as_such(tmp_path: Path) -> No
     assert not postgres._reachable(closed / "inside", nobody)
     assert postgres._reachable(closed / "inside", Owner())
     assert postgres._reachable(Path("/usr/bin"), nobody)
+
+
+def test_a_home_that_may_not_be_written_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("not a folder")
+    with pytest.raises(StackError, match="cannot be written") as refused:
+        Place.of(tmp_path).prepare()
+    assert "RUSHLINE_HOME" in refused.value.remedy
