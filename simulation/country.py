@@ -33,8 +33,8 @@ Plot = Literal[
 # Shares of customers, in thousandths; the rest is plain.
 PLOT_SHARES: Final[tuple[tuple[Plot, int], ...]] = (
     ("declined", 15),
-    ("insufficient_funds", 10),
-    ("flaky_card", 5),
+    ("insufficient_funds", 3),
+    ("flaky_card", 3),
     ("fraud_prone", 2),
     ("cancel_at_placed", 5),
     ("cancel_at_payment_processing", 5),

@@ -27,7 +27,7 @@ from simulation.watching import CANCEL_AT, Watcher
 _SPELL_ORDERS: Final = 8
 _SPELL_PAUSE_S: Final = 0.15
 _STREAM_LASTS_S: Final = 300.0
-_SETTLE_PAUSE_S: Final = 1.0
+_SETTLE_PAUSE_S: Final = 2.0
 _SETTLE_AT_ONCE: Final = 8
 
 
@@ -105,11 +105,14 @@ class Customers:
             self._arrive()
         self._last_arrival = now()
         ends = loop.time() + settle_s
-        await self.errands.finish(settle_s)
-        while loop.time() < ends and (waiting := [r for r in self._book.records if r.order_id and r.outcome is None]):
-            await self._look_at(waiting, ends)
+        while loop.time() < ends and (waiting := self._unsettled()):
+            await self._look_at([record for record in waiting if record.order_id], ends)
             await asyncio.sleep(_SETTLE_PAUSE_S)
         self.finished.set()
+
+    def _unsettled(self) -> list[Record]:
+        """What has no answer yet, and what was not seen at its end."""
+        return [r for r in self._book.records if r.status == "sent" or (r.order_id and r.outcome is None)]
 
     async def _look_at(self, records: list[Record], ends: float) -> None:
         queue = iter(records)

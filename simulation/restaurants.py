@@ -107,8 +107,9 @@ class Restaurants:
         if ticket.position != message.position or plan == "silent":
             return
         body, reason = _body(plan, message, dice.choice(_REASONS))
-        answer = await self._call(ticket, "accept" if plan == "accept" else "reject", body)
-        ticket.answer = Reply("accepted" if plan == "accept" else "rejected", now(), answer.status, reason)
+        verb = "accept" if plan == "accept" else "reject"
+        answer = await self._call(ticket, verb, body)
+        ticket.answer = Reply(verb, now(), answer.status, reason)
         if plan == "unavailable_items" and answer.ok:
             await self._phone_customer(ticket.order_id)
 

@@ -88,11 +88,6 @@ class Errands:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def finish(self, within_s: float) -> None:
-        """Wait for all of them, at most so long."""
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=within_s)
-
     async def end(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:

@@ -17,7 +17,7 @@ class Notified(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What the restaurant answered, and what the gateway said to that (0: nothing)."""
+    """What the restaurant answered (`accept` or `reject`), and the status that the gateway gave to that (0: none)."""
 
     kind: str
     at: str

@@ -18,6 +18,7 @@ STAGES: Final = (
 FINAL: Final = frozenset({"delivered", "payment_failed", "cancelled"})
 LAST_EVENTS: Final = frozenset({"order.completed", "payment.failed", "order.cancelled"})
 CANCEL_AT: Final = "cancel_at_"
+CHOICES: Final = ("substitute", "alternative", "cancel", "silence")
 _FIRST_LOOK_S: Final = 0.04
 _LAST_LOOK_S: Final = 0.5
 _MOST_CONNECTIONS: Final = 30
@@ -72,16 +73,20 @@ class Watcher:
         order = await self.state_of(record)
         if order.get("status") != "restaurant_rejected":
             return
-        choice = dice.choices(("substitute", "alternative", "cancel", "silence"), (25, 35, 30, 10))[0]
-        if choice == "silence":
-            record.resolved = Resolved(now(), choice, 0)
-        else:
-            answer = await self._gateway.insist(
-                "POST", f"/v1/orders/{record.order_id}/resolution", Caller(record.customer_id, "customer"),
-                {"choice": choice}, patience_s=self._patience_s,
-            )  # fmt: skip
-            record.resolved = Resolved(now(), choice, answer.status)
-        self._book.counts[f"resolution_{choice}_{record.resolved.status}"] += 1
+        choice = dice.choices(CHOICES, (25, 35, 30, 10))[0]
+        status = 0
+        if choice != "silence":
+            caller = Caller(record.customer_id, "customer")
+            body: dict[str, Any] = {"choice": choice}
+            if choice == "substitute":
+                menu = await self._gateway.call("GET", f"/v1/restaurants/{order['restaurant_id']}/menu", caller)
+                body["substitutes"] = substitutes(order, menu.json().get("items", []))
+                if not body["substitutes"] and len(order["items"]) == 1:
+                    body = {"choice": "alternative"}  # nothing would be left
+            path = f"/v1/orders/{record.order_id}/resolution"
+            status = (await self._gateway.insist("POST", path, caller, body, patience_s=self._patience_s)).status
+        record.resolved = Resolved(now(), choice, status)
+        self._book.counts[f"resolution_{choice}_{status}"] += 1
         self._book.write(record)
 
     async def follow(self, record: Record, lasts_s: float) -> None:
@@ -145,3 +150,18 @@ def note(seen: Streamed, event: Event) -> None:
         data = msgspec.json.decode(event.data or "{}", type=dict[str, Any])
         event.kind = str(data.get("type", ""))
     seen.events.append(event.kind)
+
+
+def substitutes(order: dict[str, Any], menu: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each missing item the dearest one on the menu that costs no more; nothing where there is none."""
+    missing = set((order.get("decision") or {}).get("unavailable_items", ()))
+    chosen = []
+    for line in order.get("items", ()):
+        if line["item_id"] not in missing:
+            continue
+        most = line["unit_price"]["amount_minor"]
+        fits = [i for i in menu if i["available"] and i["item_id"] not in missing and i["unit_price"]["amount_minor"] <= most]
+        if fits:
+            best = max(fits, key=lambda i: (i["unit_price"]["amount_minor"], i["item_id"]))
+            chosen.append({"item_id": best["item_id"], "quantity": line["quantity"]})
+    return chosen
