@@ -68,6 +68,7 @@ class Supervisor:
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.restarts: dict[str, int] = {part.name: 0 for part in parts}
         self._unusable = asyncio.Event()
+        self._started = asyncio.Condition()
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Until stopped. False where a process could not use its settings: its log says which."""
@@ -81,6 +82,11 @@ class Supervisor:
         await asyncio.gather(*(self._end(process) for process in list(self.processes.values())))
         await asyncio.gather(*keepers)
         return not self._unusable.is_set()
+
+    async def replaced(self, name: str, old: asyncio.subprocess.Process) -> None:
+        """Wait until another process does this part's work."""
+        async with self._started:
+            await self._started.wait_for(lambda: self.processes.get(name) not in (None, old))
 
     async def _keep(self, part: Part, stop: asyncio.Event) -> None:
         wait = _FIRST_WAIT_S
@@ -106,6 +112,8 @@ class Supervisor:
             env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         self.processes[part.name] = process
+        async with self._started:
+            self._started.notify_all()
         if stop.is_set():
             await self._end(process)
         code = await process.wait()

@@ -1,0 +1,151 @@
+"""The verb `rushline demo`: sets the stage, lets the evening pass, waits for quiet, judges, reports."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import uvloop
+from rich.console import Console
+from rich.live import Live
+
+from adapters.queues import queue_depths
+from adapters.settings import load_settings
+from adapters.topology_declared import TopologyError
+from console.demo import sql
+from console.demo.evidence import Evidence
+from console.demo.faults import Faults, told
+from console.demo.gathering import fact_counts, gather
+from console.demo.invariants import judge_all
+from console.demo.progress import draw
+from console.demo.report import Report, show, write
+from console.demo.stage import Stage, set_up
+from console.demo.targets import measure_all
+from simulation.world import Load
+
+_LOOK_S: Final = 0.5
+_QUIET_LOOKS: Final = 3
+_REPORT: Final = "demo-report.json"
+
+
+@click.command()
+@click.option("--seed", default=7, show_default=True, help="The same seed gives the same country and the same evening.")
+@click.option("--cities", default=50, show_default=True)
+@click.option("--rate", default=12.0, show_default=True, help="Orders a second outside the rush.")
+@click.option("--peak", default=40.0, show_default=True, help="Orders a second within the rush.")
+@click.option("--duration", "duration_s", default=50.0, show_default=True, help="Seconds.")
+@click.option("--time-scale", default=60.0, show_default=True, help="Business seconds in a second.")
+@click.option("--patience", "patience_s", default=90.0, show_default=True, help="Seconds to wait for quiet afterwards.")
+@click.option("--faults/--no-faults", "with_faults", default=True, help="Let things go wrong.")
+@click.option("--free-ports", is_flag=True, help="Listen on free ports, beside another stack.")
+@click.option("--keep", is_flag=True, help="Leave the servers running afterwards.")
+def demo(
+    *, seed: int, cities: int, rate: float, peak: float, duration_s: float, time_scale: float, patience_s: float,
+    with_faults: bool, free_ports: bool, keep: bool,
+) -> None:  # fmt: skip
+    """A dinner hour of a small country, with faults, and a report. Exit code 0 only where every promise held."""
+    home = Path(load_settings().home).resolve()
+    load = Load(rate=rate, peak=peak, duration_s=duration_s, patience_s=30.0)
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+    async def play() -> Report:
+        async with set_up(home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, keep=keep) as stage:
+            faults = Faults(stage.settings, stage.world, stage.services)
+            began = time.monotonic()
+            await _evening(stage, faults, load, out, with_faults=with_faults)
+            quiet = await _quiet(stage, out, patience_s)
+            evidence = await gather(
+                stage.db, stage.settings, stage.world, stage.before, windows=faults.windows, parked=faults.parked
+            )
+            about = {
+                "seed": seed, "cities": cities, "time_scale": time_scale, "rate": rate, "peak": peak,
+                "duration_s": duration_s, "took_s": round(time.monotonic() - began, 1), "became_quiet": quiet,
+                "restarts": {name: count for name, count in stage.services.restarts.items() if count},
+                "rabbitmq_ui": stage.settings.rabbitmq_management_url.rsplit("@", 1)[-1],
+                "api": stage.settings.base_url,
+            }  # fmt: skip
+            return Report(
+                orders=fact_counts(evidence),
+                slo=measure_all(evidence),
+                invariants=judge_all(evidence),
+                faults=told(faults, _outcomes(evidence)),
+                about=about,
+            )
+
+    report = uvloop.run(play())
+    write(report, home / "var" / _REPORT)
+    show(report, out)
+    _farewell(report, out, home, keep=keep)
+    raise SystemExit(0 if report.passed else 1)
+
+
+async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, with_faults: bool) -> None:
+    stop = asyncio.Event()
+    await stage.world.start_customers(load)
+    script = asyncio.create_task(faults.play(load.duration_s, stop)) if with_faults else None
+    try:
+        with Live(console=out, refresh_per_second=4, transient=False) as live:
+            while not (seen := await stage.world.customers())["finished"]:
+                live.update(await draw(stage, faults, seen, load))
+                await asyncio.sleep(_LOOK_S)
+        if script is not None:
+            await script
+    finally:
+        stop.set()
+        if script is not None and not script.done():
+            script.cancel()
+
+
+async def _quiet(stage: Stage, out: Console, patience_s: float) -> bool:
+    """Wait until nothing is under way any more. False where patience ran out: the invariants then say what is left."""
+    quiet, ends = 0, time.monotonic() + patience_s
+    with out.status("The evening is over; what is under way is brought to its end …"):
+        while time.monotonic() < ends:
+            quiet = quiet + 1 if not await _left_over(stage) else 0
+            if quiet >= _QUIET_LOOKS:
+                return True
+            await asyncio.sleep(_LOOK_S)
+    return False
+
+
+async def _left_over(stage: Stage) -> bool:
+    (unfinished,) = await stage.db.fetch(sql.UNFINISHED, stage.before.began)
+    if any(unfinished.values()) or await stage.db.fetch(sql.BEHIND, stage.before.began):
+        return True
+    try:
+        depths = await queue_depths(stage.settings)
+    except TopologyError:
+        return True
+    return any(depth for name, depth in depths.items() if not name.startswith("orders.dlq"))
+
+
+def _outcomes(e: Evidence) -> dict[str, Any]:
+    """What people did, as it came out."""
+    plots: dict[str, Counter[str]] = {}
+    for order_id, placed in e.placed.items():
+        order = e.orders.get(order_id)
+        if placed.plot != "plain" and order is not None:
+            plots.setdefault(placed.plot, Counter())[f"{order.state}{f' ({order.reason})' if order.reason else ''}"] += 1
+    reasons = Counter(o.reason for o in e.orders.values() if o.reason)
+    told_so = {
+        plot: {"injected": f"{sum(ends.values())} customers, seeded", "became": ", ".join(f"{n} {k}" for k, n in ends.items())}
+        for plot, ends in sorted(plots.items())
+    }
+    ends = {
+        "injected": "why orders ended otherwise than delivered",
+        "became": ", ".join(f"{n} {k}" for k, n in reasons.items()),
+    }
+    return {**told_so, "reasons": ends}
+
+
+def _farewell(report: Report, out: Console, home: Path, *, keep: bool) -> None:
+    verdict = "[green]Every promise held.[/]" if report.passed else "[red]Not every promise held.[/]"
+    out.print(f"{verdict} The report: {home / 'var' / _REPORT}")
+    if not keep:
+        out.print("Look further, on the same data: `.venv/bin/rushline up`, then `.venv/bin/rushline run`.")
+    out.print(f"API documentation: {report.about['api']}/schema (while `rushline run` runs)")
+    out.print(f"RabbitMQ UI: http://{report.about['rabbitmq_ui']} (user and password: `rushline status --json`)")
+    out.print("One order from start to end, by hand: see the README.")

@@ -1,0 +1,91 @@
+"""What the demonstration's invariants and targets are judged by: the outside world's records beside our own. Pure data."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order as our database has it. Amounts in minor units."""
+
+    order_id: str
+    customer_id: str
+    state: str
+    money: str
+    position: int
+    captured: int
+    refunded: int
+    total: int
+    driver_id: str | None
+    reason: str | None
+    pending: dict[str, Any]
+    deadline: str | None
+    placed_at: datetime
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What an order's log holds."""
+
+    events: int
+    first: int
+    last: int
+    distinct_positions: int
+
+
+class Charged(msgspec.Struct, frozen=True):
+    """An order as the payment provider has it: every capture and refund, times in seconds since the epoch."""
+
+    captured: int
+    refunded: int
+    captures: tuple[float, ...]
+    intents_captured: int
+    faults: tuple[str, ...]
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """An order as the customer has it."""
+
+    order_id: str
+    plot: str
+    total: int
+    sent_at: float
+    latency_ms: float
+    attempts: int
+    gaps: int
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A fault and when it was at work, in seconds since the epoch, recovery included."""
+
+    name: str
+    begins: float
+    ends: float
+
+
+class Evidence(msgspec.Struct, kw_only=True):
+    """Everything, by order id where it is about orders."""
+
+    began: float
+    placed: dict[str, Placed]
+    uncertain: int  # customers who gave up without an answer: their orders may or may not exist
+    orders: dict[str, Order]
+    logs: dict[str, Log]
+    broken_chains: list[str]
+    charged: dict[str, Charged]
+    notified: dict[str, float]  # when the restaurant first heard of it
+    told_of_cancellation: set[str]
+    accepted: dict[str, float]  # when the restaurant said yes
+    assigned: dict[str, float]  # when a driver first heard of it
+    messages: dict[str, set[str]]  # SMS that arrived: order → templates' words
+    positions: dict[str, dict[str, int]]  # group → order → position
+    audited: dict[str, Log]
+    support: dict[str, tuple[str, int, int]]
+    analytics: dict[str, int]
+    held: list[str]
+    stranded_drivers: list[str]
+    outbox: int
+    set_aside: int
+    queues: dict[str, int]  # what each queue holds
+    expected_in_queues: dict[str, int]  # what was parked on purpose, or before the demonstration began
+    windows: list[Window]
