@@ -79,7 +79,7 @@ async def place(gateway: Gateway, book: Book, record: Record, request: dict[str,
 def _note(record: Record, answer: Answer) -> None:
     record.http_status = answer.status
     body = answer.json()
-    if answer.passing:
+    if answer.passing or (answer.ok and not isinstance(body.get("order_id"), str)):
         record.status = "given_up"
     elif not answer.ok:
         record.status, record.problem = "refused", str(body.get("type", ""))

@@ -88,6 +88,11 @@ class Errands:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
+    async def idle(self) -> None:
+        """Wait until there are none."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def end(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:
