@@ -39,7 +39,8 @@ class Door:
         self.gateway: Gateway
 
     async def answer(self, request: web.Request) -> web.Response:
-        asked = (request.method, request.path, dict(request.headers), await request.read())
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = (request.method, request.path, headers, await request.read())
         self.asked.append(asked)
         status, body = self.answers(asked)
         return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
