@@ -162,7 +162,7 @@ async def relaying(settings: Settings, lanes: tuple[Broker, ...] = LANES) -> Asy
     task = asyncio.create_task(run_relay(settings, stop, lanes))
     try:
         yield task
-        assert not task.done(), task
+        assert task.cancelling() or not task.done(), task
     finally:
         stop.set()
         await asyncio.gather(task, return_exceptions=True)
