@@ -191,7 +191,7 @@ def _restaurant(seed: int, place: City, city: int, n: int) -> Restaurant:
     dice = _random(seed, "restaurant", city, n)
     latitude, longitude = _near(dice, place, 2.5)
     restaurant_id = derived_id("rst", "simulation", seed, city, n)
-    dishes = dice.sample([f"{kind} {dish}" for kind in _KINDS for dish in _DISHES], dice.randint(8, 15))
+    dishes = dice.sample(_dishes(seed, city), dice.randint(8, 15))
     key = hashlib.sha256(f"rushline/simulation/webhook/{restaurant_id}".encode()).digest()[:24]
     return Restaurant(
         restaurant_id=restaurant_id,
@@ -203,10 +203,17 @@ def _restaurant(seed: int, place: City, city: int, n: int) -> Restaurant:
         delivery_fee=dice.choice((0, 150, 199, 250, 299)),
         webhook_secret=f"whsec_{base64.b64encode(key).decode()}",
         menu=tuple(
-            MenuItem(derived_id("itm", "simulation", seed, city, n, i), dish, dice.randrange(250, 1_650, 10))
-            for i, dish in enumerate(dishes)
+            MenuItem(derived_id("itm", "simulation", seed, city, n, i), dish, usual + dice.choice((-40, -20, 0, 0, 20, 40)))
+            for i, (dish, usual) in enumerate(dishes)
         ),
     )
+
+
+def _dishes(seed: int, city: int) -> list[tuple[str, int]]:
+    """What they eat in this city, and what it usually costs: most of it is to be had at most places."""
+    dice = _random(seed, "dishes", city)
+    names = dice.sample([f"{kind} {dish}" for kind in _KINDS for dish in _DISHES], 18)
+    return [(name, dice.randrange(300, 1_650, 10)) for name in names]
 
 
 def _hours(dice: Random, n: int) -> Hours:

@@ -71,7 +71,7 @@ class Drivers:
         self._seed, self._time_scale, self._gateway = flags.seed, flags.time_scale, gateway
         self._trips: dict[tuple[str, str], Trip] = {}
         self._driven: Counter[str] = Counter()
-        self._counts = {"pushes": 0, "not_heard": 0, "repeated": 0, "called_off": 0}
+        self._counts = {"pushes": 0, "not_heard": 0, "repeated": 0, "called_off": 0, "found_by_asking": 0}
         self.behaviour = Changeable(Behaviour())
         self.errands = Errands()
 
@@ -99,6 +99,21 @@ class Drivers:
         if isinstance(order_id, str):
             self._take(push.to, order_id, assigned=template == _ASSIGNED)
         return web.Response(status=204)
+
+    async def look_around(self, every_s: float) -> None:
+        """Each driver asks now and then what they carry: a push may have got lost, or we may have been restarted."""
+        while True:
+            for driver_id in self._drivers:
+                await asyncio.sleep(every_s / len(self._drivers))
+                if not self.behaviour.now.deaf:
+                    self.errands.start(self._ask(driver_id))
+
+    async def _ask(self, driver_id: str) -> None:
+        answer = await self._gateway.call("GET", "/v1/driver/orders", Caller(driver_id, "driver"))
+        for order in answer.json().get("orders", ()):
+            if (driver_id, order["order_id"]) not in self._trips:
+                self._counts["found_by_asking"] += 1
+                self._take(driver_id, order["order_id"], assigned=True)
 
     def _take(self, driver_id: str, order_id: str, *, assigned: bool) -> None:
         """A driver gets an order once: what is told again, or called off before it was told, sets nobody off."""
@@ -178,6 +193,8 @@ async def _main(flags: argparse.Namespace) -> None:
     async with open_gateway(load_settings()) as gateway:
         drivers = Drivers(flags, gateway)
         async with listening(drivers.application(), flags.host, flags.port):
+            if flags.ask_every_s > 0:
+                drivers.errands.start(drivers.look_around(flags.ask_every_s))
             await stop.wait()
         await drivers.errands.end()
 
@@ -189,6 +206,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cities", type=int, default=CITIES)
     parser.add_argument("--drivers-per-city", type=int, default=DRIVERS_PER_CITY)
+    parser.add_argument("--ask-every-s", type=float, default=120.0, help="each driver asks what they carry; 0: never")
     parser.add_argument("--time-scale", type=float, default=1.0, help="60: a minute of driving takes a second")
     return parser.parse_args()
 

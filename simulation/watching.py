@@ -74,20 +74,22 @@ class Watcher:
         if order.get("status") != "restaurant_rejected":
             return
         choice = dice.choices(CHOICES, (25, 35, 30, 10))[0]
-        status = 0
-        if choice != "silence":
-            caller = Caller(record.customer_id, "customer")
-            body: dict[str, Any] = {"choice": choice}
-            if choice == "substitute":
-                menu = await self._gateway.call("GET", f"/v1/restaurants/{order['restaurant_id']}/menu", caller)
-                body["substitutes"] = substitutes(order, menu.json().get("items", []))
-                if not body["substitutes"] and len(order["items"]) == 1:
-                    body = {"choice": "alternative"}  # nothing would be left
-            path = f"/v1/orders/{record.order_id}/resolution"
-            status = (await self._gateway.insist("POST", path, caller, body, patience_s=self._patience_s)).status
+        status = 0 if choice == "silence" else await self._answer(record, order, choice)
+        if choice in ("substitute", "alternative") and 400 <= status < 500:
+            self._book.counts[f"resolution_{choice}_{status}"] += 1
+            choice, status = "cancel", await self._answer(record, order, "cancel")  # there is nothing else to be had
         record.resolved = Resolved(now(), choice, status)
         self._book.counts[f"resolution_{choice}_{status}"] += 1
         self._book.write(record)
+
+    async def _answer(self, record: Record, order: dict[str, Any], choice: str) -> int:
+        caller = Caller(record.customer_id, "customer")
+        body: dict[str, Any] = {"choice": choice}
+        if choice == "substitute":
+            menu = await self._gateway.call("GET", f"/v1/restaurants/{order['restaurant_id']}/menu", caller)
+            body["substitutes"] = substitutes(order, menu.json().get("items", []))
+        path = f"/v1/orders/{record.order_id}/resolution"
+        return (await self._gateway.insist("POST", path, caller, body, patience_s=self._patience_s)).status
 
     async def follow(self, record: Record, lasts_s: float) -> None:
         """Follow the order's events to the end; where the connection breaks, go on after the last id."""
@@ -97,28 +99,30 @@ class Watcher:
             seen.connections += 1
             try:
                 async with asyncio.timeout(ends - time.monotonic()):
-                    await self._read(record, seen)
+                    over = await self._read(record, seen)
             except UNCERTAIN:
-                pass
-            if seen.events and seen.events[-1] in LAST_EVENTS:
+                over = False
+            if over:
                 break
             await asyncio.sleep(_STREAM_PAUSE_S)
         self._book.counts["streams_with_gaps" if seen.gaps else "streams_gapless"] += 1
         self._book.write(record)
 
-    async def _read(self, record: Record, seen: Streamed) -> None:
+    async def _read(self, record: Record, seen: Streamed) -> bool:
+        """Read what one connection brings. True where there is nothing more to come."""
         path = f"/v1/orders/{record.order_id}/events"
         last = str(seen.last_id) if seen.last_id else ""
         async with self._gateway.stream(path, Caller(record.customer_id, "customer"), last) as answer:
             if answer.status != 200:
-                return
+                return answer.status == 204
             event = Event()
             async for line in answer.content:
                 if event.take(line.decode().rstrip("\r\n")):
                     note(seen, event)
                     if event.kind in LAST_EVENTS:
-                        return
+                        return True
                     event = Event()
+        return False
 
 
 class Event(msgspec.Struct):
