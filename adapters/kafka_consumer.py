@@ -8,16 +8,19 @@ restart at any time: `poll` then returns nothing and goes on trying.
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from adapters.kafka import KafkaUnavailable
 from orders.errors import CallAnOperator
 
 _log = structlog.get_logger(__name__)
@@ -26,6 +29,7 @@ _REQUEST_TIMEOUT_MS: Final = 10_000
 _SESSION_MS: Final = 10_000
 _NEVER_MS: Final = 86_400_000  # a member that waits for its database stays a member
 _RETRY_S: Final = 0.5
+_MEMBERS: Final = 5  # where a described group has its members
 _COMMIT_EVERY_S: Final = 1.0
 _HOMELESS_S: Final = 45.0  # longer than a session and a rebalance: then the client is not coming back by itself
 
@@ -209,3 +213,35 @@ async def _close(client: Any) -> None:
 def _record(partition: Partition, raw: ConsumerRecord) -> Record:
     headers = {name: value.decode(errors="replace") for name, value in raw.headers if value is not None}
     return Record(partition, raw.offset, raw.key, headers, raw.value or b"")
+
+
+async def members_of(bootstrap: str, group: str) -> int:
+    """How many consumers the group has now. Raises `KafkaUnavailable`."""
+    async with _talking(AIOKafkaAdminClient(bootstrap_servers=bootstrap)) as kafka:
+        answers = await kafka.describe_consumer_groups([group])
+    return sum(len(each[_MEMBERS]) for answer in answers for each in answer.groups)
+
+
+async def offsets_at(bootstrap: str, topic: str, since: datetime | None) -> dict[int, tuple[int, int, int]]:
+    """By partition: the first offset there is, the first of that time, the end. Raises `KafkaUnavailable`, `TopicsMissing`."""
+    async with _talking(AIOKafkaConsumer(bootstrap_servers=bootstrap)) as kafka:
+        if topic not in await kafka.topics():
+            raise TopicsMissing([topic], bootstrap)
+        partitions = [TopicPartition(topic, number) for number in sorted(kafka.partitions_for_topic(topic))]
+        first, end = await kafka.beginning_offsets(partitions), await kafka.end_offsets(partitions)
+        at = {}
+        if since is not None:
+            at = await kafka.offsets_for_times(dict.fromkeys(partitions, int(since.timestamp() * 1000)))
+    begin = {tp: first[tp] if since is None else found.offset if (found := at.get(tp)) else end[tp] for tp in partitions}
+    return {tp.partition: (first[tp], begin[tp], end[tp]) for tp in partitions}
+
+
+@contextlib.asynccontextmanager
+async def _talking(client: Any) -> AsyncIterator[Any]:
+    try:
+        await client.start()
+        yield client
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise KafkaUnavailable(f"Kafka does not answer: {error}") from error
+    finally:
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else _close(client))

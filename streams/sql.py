@@ -80,14 +80,14 @@ ON CONFLICT (group_name, topic, partition) DO UPDATE SET next_offset = excluded.
 FORGET_POSITIONS: Final[LiteralString] = "DELETE FROM SCHEMA.stream_positions WHERE group_name = $1"
 FORGET_HELD: Final[LiteralString] = "DELETE FROM SCHEMA.held_facts WHERE group_name = $1"
 
-# An operator lets an order go on without what it waits for. The facts stay, marked.
+# An operator lets an order go on without what it waits for. The facts stay, marked; the rest is tried again.
 SKIP_HELD: Final[LiteralString] = """
-UPDATE SCHEMA.held_facts SET skipped_at = clock_timestamp()
-WHERE group_name = $1 AND order_id = $2 AND skipped_at IS NULL AND (position IS NULL OR position <= $3)
-"""
-WAKE: Final[LiteralString] = """
-UPDATE SCHEMA.held_facts SET wake_at = clock_timestamp()
-WHERE group_name = $1 AND order_id = $2 AND skipped_at IS NULL
+UPDATE SCHEMA.held_facts SET skipped_at = CASE WHEN s.skip THEN clock_timestamp() END,
+    wake_at = CASE WHEN s.skip THEN NULL ELSE clock_timestamp() END
+FROM (SELECT topic, partition, kafka_offset, coalesce(position <= $3, $4) AS skip FROM SCHEMA.held_facts
+      WHERE group_name = $1 AND order_id = $2 AND skipped_at IS NULL) s
+WHERE held_facts.group_name = $1 AND (held_facts.topic, held_facts.partition, held_facts.kafka_offset)
+    = (s.topic, s.partition, s.kafka_offset)
 """
 POSITION: Final[LiteralString] = "SELECT position FROM SCHEMA.stream_positions WHERE group_name = $1 AND order_id = $2"
 
@@ -175,3 +175,9 @@ ON CONFLICT (order_id) DO UPDATE SET
     delivered_at = coalesce(excluded.delivered_at, s.delivered_at), ended_at = coalesce(excluded.ended_at, s.ended_at),
     refunded_at = coalesce(excluded.refunded_at, s.refunded_at), updated_at = excluded.updated_at
 """
+
+# Read models that can be built again, by group.
+EMPTY: Final[dict[str, LiteralString]] = {
+    "analytics": "TRUNCATE analytics_minutes, analytics_orders",
+    "support": "TRUNCATE support_orders",
+}

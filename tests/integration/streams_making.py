@@ -2,9 +2,10 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,23 +24,43 @@ from orders.order import Order
 from outbox.migrations import migrate
 from streams.consumer import Stream
 from streams.group import Group
+from streams.sql import in_schema
 from tests.making import NOW, WAY_TO, cause_of, change_of, unplaced, wait
 
 
-async def own_database(settings: Settings) -> Settings:
-    """The same servers with a new, migrated database."""
+def database(settings: Settings) -> Iterator[Settings]:
+    """The same servers with a new, migrated database, for as long as the fixture that yields from this lives."""
     name = f"streams_{secrets.token_hex(4)}"
-    async with connect(settings.migrate_url, service="tests") as owner:
-        await owner.execute(f"CREATE DATABASE {name}")
-    dsns = {f: urlsplit(getattr(settings, f))._replace(path=f"/{name}").geturl() for f in ("postgres_dsn", "migrate_dsn", "audit_dsn")}
+    names = ("postgres_dsn", "migrate_dsn", "audit_dsn")
+    dsns = {each: urlsplit(getattr(settings, each))._replace(path=f"/{name}").geturl() for each in names}
     own = msgspec.structs.replace(settings, **dsns)
-    await migrate(own.migrate_url)
-    return own
+    asyncio.run(_as_owner(settings, f"CREATE DATABASE {name}"))
+    asyncio.run(migrate(own.migrate_url))
+    yield own
+    asyncio.run(_as_owner(settings, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-async def drop_database(settings: Settings, own: Settings) -> None:
+async def _as_owner(settings: Settings, statement: str) -> None:
     async with connect(settings.migrate_url, service="tests") as owner:
-        await owner.execute(f"DROP DATABASE {urlsplit(own.postgres_dsn).path[1:]} WITH (FORCE)")
+        await owner.execute(statement)
+
+
+async def rows(settings: Settings, query: str, *values: object) -> list[dict[str, Any]]:
+    """What the database says, as its owner sees it."""
+    async with connect(settings.migrate_url, service="tests") as owner:
+        return [dict(row) for row in await owner.fetch(query, *values)]
+
+
+async def positions(settings: Settings, group: Group) -> dict[str, int]:
+    """How far each order is in a group."""
+    query = in_schema("SELECT order_id, position FROM SCHEMA.stream_positions WHERE group_name = $1", group.schema)
+    return {row["order_id"]: row["position"] for row in await rows(settings, query, group.name)}
+
+
+async def held(settings: Settings, group: Group) -> list[dict[str, Any]]:
+    """What a group holds, in order."""
+    query = in_schema("SELECT * FROM SCHEMA.held_facts WHERE group_name = $1 ORDER BY order_id, position", group.schema)
+    return await rows(settings, query, group.name)
 
 
 async def own_topic(settings: Settings, partitions: int = 4) -> str:
