@@ -96,7 +96,7 @@ def _settings_of(home: Path, started: dict[str, str]) -> Settings:
 
 def _say_what_is_not_running(out: Console, home: Path, only: tuple[str, ...]) -> None:
     servers = anywhere.status(home)
-    absent = [name for name in servers if not servers[name].running and any(each.startswith(name) for each in only)]
+    absent = [name for name in servers if not servers[name].running and name in only]
     out.print(f"Would start: {', '.join(absent) or 'nothing, all of it runs'}.")
 
 

@@ -65,7 +65,7 @@ def settings(home: Path) -> dict[str, str]:
 
 def _runs_natively(place: Place) -> bool:
     """A native stack stays native: its data is there."""
-    return not containers.used(place) and any(place.folder(name).exists() for name in SERVERS)
+    return not containers.used(place) and local.has_data(place)
 
 
 __all__ = ["Addresses", "How", "ServerStatus", "StackError", "down", "settings", "status", "up"]

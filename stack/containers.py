@@ -16,7 +16,6 @@ from stack.place import SERVERS, Place, write_private
 from stack.ports import Ports
 
 _FILE: Final = Path(__file__).resolve().parent.parent / "compose.yaml"
-_SERVICES: Final = {"postgresql": "postgres", "rabbitmq": "rabbitmq", "kafka": "kafka"}
 _ANSWER_S: Final = 10
 _PULL_S: Final = 600
 _START_S: Final = 180
@@ -59,15 +58,14 @@ def start(place: Place, ports: Ports | None = None, *, only: Sequence[str] = SER
         ports = agree_on_ports(place, ports)
         known = secrets.keep(place.secrets)
         write_private(_env_file(place), "".join(f"{k}={v}\n" for k, v in _variables(place, known, ports).items()))
-        services = [_SERVICES[name] for name in only]
         try:
-            _compose(place, "pull", "--quiet", "--policy", "missing", *services, timeout_s=_PULL_S)
+            _compose(place, "pull", "--quiet", "--policy", "missing", *only, timeout_s=_PULL_S)
         except subprocess.SubprocessError as error:
             if fresh:
                 _env_file(place).unlink()
             raise NoImagesError("The images cannot be had.", "Check the network, or start with `--how native`.") from error
         try:
-            _compose(place, "up", "--detach", "--wait", "--no-deps", *services, timeout_s=_START_S)
+            _compose(place, "up", "--detach", "--wait", "--no-deps", *only, timeout_s=_START_S)
         except subprocess.SubprocessError as error:
             words = getattr(error, "stdout", "") or str(error)
             raise ServerDiedError(f"The containers did not become healthy:\n{words}", "See `docker compose logs`.") from error
@@ -82,8 +80,8 @@ def stop(place: Place, *, only: Sequence[str] = SERVERS, purge: bool = False) ->
         _compose(place, "down", "--volumes", timeout_s=_START_S)
         _env_file(place).unlink(missing_ok=True)
     else:
-        _compose(place, "stop", *(_SERVICES[name] for name in only), timeout_s=_START_S)
-    return [name for name in running if name in {_SERVICES[each] for each in only}]
+        _compose(place, "stop", *only, timeout_s=_START_S)
+    return [name for name in running if name in only]
 
 
 def status(place: Place) -> dict[str, ServerStatus]:
@@ -93,7 +91,7 @@ def status(place: Place) -> dict[str, ServerStatus]:
     except (subprocess.SubprocessError, OSError):
         said = ""
     healthy = {each["Service"] for each in map(json.loads, said.splitlines()) if each.get("Health") == "healthy"}
-    return {name: ServerStatus(running=name in healthy, pid=None, address=getattr(known, name)) for name in _SERVICES.values()}
+    return {name: ServerStatus(running=name in healthy, pid=None, address=getattr(known, name)) for name in SERVERS}
 
 
 def _env_file(place: Place) -> Path:

@@ -41,7 +41,7 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
         _format(base, folder, secrets["kafka_cluster"])
     process.log.unlink(missing_ok=True)  # readiness is a line in it
     process.spawn([java, *_HEAP, *base[1:], "kafka.Kafka", folder / "server.properties"], env=tools.environment(), cwd=folder)
-    process.wait_ready(lambda: _STARTED in process.log.read_bytes(), timeout_s=90)
+    process.wait_ready(lambda: _STARTED in process.log.read_bytes(), timeout_s=180)
 
 
 def stop(place: Place, *, at_once: bool = False) -> None:

@@ -16,7 +16,7 @@ from stack.errors import StackBusyError, StackError
 from stack.place import SERVERS, Place, write_private
 from stack.ports import LOOPBACK, Ports
 
-_MODULES: Final[dict[str, ModuleType]] = {"postgresql": postgres, "rabbitmq": rabbitmq, "kafka": kafka}
+_MODULES: Final[dict[str, ModuleType]] = {"postgres": postgres, "rabbitmq": rabbitmq, "kafka": kafka}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def start(home: Path, ports: Ports | None = None, *, only: Sequence[str] = SERVE
     with locked(place):
         ports = agree_on_ports(place, ports)
         known = secrets.keep(place.secrets)
-        before = {name for name in SERVERS if place.process(name).pid() is not None}
+        before = {name for name in SERVERS if _pid(place, name) is not None}
         with ThreadPoolExecutor(len(SERVERS)) as pool:
             begun = {name: pool.submit(_MODULES[name].start, place, ports, known) for name in only}
         failures = [error for error in (task.exception() for task in begun.values()) if error is not None]
@@ -65,7 +65,7 @@ def stop(home: Path, *, only: Sequence[str] = SERVERS, purge: bool = False) -> l
     if not place.var.is_dir():
         return []
     with locked(place):
-        stopped = [name for name in only if place.process(name).pid() is not None]
+        stopped = [name for name in only if _pid(place, name) is not None]
         _stop(place, only, at_once=purge)  # who throws the data away need not wait for it to be put in order
         if purge:
             for name in SERVERS:
@@ -81,10 +81,9 @@ def status(home: Path) -> dict[str, ServerStatus]:
     """Each server: whether it runs, as which process, and where."""
     place = Place.of(home)
     where = addresses(last_ports(place) or Ports(), {})
-    shown = {"postgresql": "postgres", "rabbitmq": "rabbitmq", "kafka": "kafka"}
     return {
-        key: ServerStatus(running=(pid := place.process(name).pid()) is not None, pid=pid, address=getattr(where, key))
-        for name, key in shown.items()
+        name: ServerStatus(running=(pid := _pid(place, name)) is not None, pid=pid, address=getattr(where, name))
+        for name in SERVERS
     }
 
 
@@ -103,6 +102,15 @@ def addresses(ports: Ports, settings: dict[str, str]) -> Addresses:
     )
 
 
+def has_data(place: Place) -> bool:
+    """Whether a native server has ever been started here."""
+    return any(place.folder(module.NAME).exists() for module in _MODULES.values())
+
+
+def _pid(place: Place, name: str) -> int | None:
+    return place.process(_MODULES[name].NAME).pid()
+
+
 def _stop(place: Place, names: Sequence[str], *, at_once: bool = False) -> None:
     with ThreadPoolExecutor(len(SERVERS)) as pool:
         for task in [pool.submit(_MODULES[name].stop, place, at_once=at_once) for name in names]:
@@ -112,7 +120,7 @@ def _stop(place: Place, names: Sequence[str], *, at_once: bool = False) -> None:
 def agree_on_ports(place: Place, wanted: Ports | None) -> Ports:
     last = last_ports(place)
     ports = wanted or last or Ports()
-    running = [name for name in SERVERS if place.process(name).pid() is not None]
+    running = [name for name in SERVERS if _pid(place, name) is not None]
     if running and last is not None and ports != last:
         raise StackError(f"This stack runs on other ports already ({', '.join(running)}).", "Stop it first: `rushline down`.")
     write_private(place.remembered, json.dumps({"ports": asdict(ports)}, indent=2) + "\n")

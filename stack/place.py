@@ -9,7 +9,7 @@ from typing import Final
 from stack.errors import DiskFullError, StackError
 from stack.processes import Process
 
-SERVERS: Final = ("postgresql", "rabbitmq", "kafka")
+SERVERS: Final = ("postgres", "rabbitmq", "kafka")
 _REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _ROOM_BYTES: Final = 1_000_000_000
 

@@ -46,7 +46,7 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
         _initialise(binaries, folder, owner, secrets)
     _configure(folder / "data", ports, owner)
     process.spawn([binaries / "postgres", "-D", folder / "data"], env=_ENV, cwd=folder, owner=owner)
-    process.wait_ready(lambda: _is_ready(folder / "data", process), timeout_s=60)
+    process.wait_ready(lambda: _is_ready(folder / "data", process), timeout_s=120)
     _ensure_roles(binaries, ports, secrets, process)
 
 

@@ -32,7 +32,7 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     _start_epmd(place, ports, env)
     process.spawn([scripts / "rabbitmq-server"], env=env, cwd=folder)
     listening = (ports.rabbitmq, ports.rabbitmq_ui, ports.rabbitmq_prometheus)
-    process.wait_ready(lambda: all(answers(port) for port in listening), timeout_s=90)
+    process.wait_ready(lambda: all(answers(port) for port in listening), timeout_s=180)
 
 
 def stop(place: Place, *, at_once: bool = False) -> None:

@@ -95,13 +95,13 @@ async def test_one_server_is_stopped_and_started_alone_and_data_survive(home: Pa
     connection = await asyncpg.connect(dsn)
     await connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
     await connection.close()
-    assert await asyncio.to_thread(local.stop, home, only=["postgresql"]) == ["postgresql"]
+    assert await asyncio.to_thread(local.stop, home, only=["postgres"]) == ["postgres"]
     assert {name: server.running for name, server in local.status(home).items()} == {
         "postgres": False,
         "rabbitmq": True,
         "kafka": True,
     }
-    await asyncio.to_thread(local.start, home, only=["postgresql"])
+    await asyncio.to_thread(local.start, home, only=["postgres"])
     connection = await asyncpg.connect(dsn)
     assert await connection.fetchval("SELECT number FROM kept") == 7
     await connection.close()
@@ -115,16 +115,16 @@ def test_a_port_that_is_taken_is_named_and_what_had_been_started_is_stopped(
     mine = Ports.free()
     clash = Ports(**{name: getattr(mine, name) for name in Ports.__dataclass_fields__} | {"kafka": others.kafka})
     with pytest.raises(PortTakenError, match=f"process {local.status(home)['kafka'].pid} "):
-        local.start(tmp_path, clash, only=["postgresql", "kafka"])
+        local.start(tmp_path, clash, only=["postgres", "kafka"])
     assert not any(server.running for server in local.status(tmp_path).values())
     assert not answers(clash.postgres)
     local.stop(tmp_path, purge=True)
 
 
 def test_purging_leaves_nothing_running_and_nothing_behind(tmp_path: Path) -> None:
-    local.start(tmp_path, Ports.free(), only=["postgresql"])
+    local.start(tmp_path, Ports.free(), only=["postgres"])
     data = (tmp_path / "var" / "postgresql").resolve()
     assert data.is_dir()
-    assert local.stop(tmp_path, purge=True) == ["postgresql"]
+    assert local.stop(tmp_path, purge=True) == ["postgres"]
     assert not data.exists()
     assert {path.name for path in (tmp_path / "var").iterdir()} <= {"stack.lock", "cache"}
