@@ -111,7 +111,8 @@ def _show(out: Console, home: Path) -> None:
     ui = urlsplit(anywhere.settings(home).get("RUSHLINE_RABBITMQ_MANAGEMENT_URL", ""))
     if ui.hostname:
         out.print(
-            f"RabbitMQ's pages: http://{ui.hostname}:{ui.port} (user {ui.username}; its password: rushline status --json)"
+            f"RabbitMQ's pages: http://{ui.hostname}:{ui.port} (user {ui.username}; its password: rushline status --json)",
+            soft_wrap=True,
         )
 
 
