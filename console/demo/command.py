@@ -18,6 +18,7 @@ from adapters.topology_declared import TopologyError
 from console.demo import sql
 from console.demo.evidence import Evidence
 from console.demo.faults import Faults, told
+from console.demo.footprint import footprints
 from console.demo.gathering import fact_counts, gather
 from console.demo.invariants import judge_all
 from console.demo.progress import draw
@@ -63,6 +64,7 @@ def demo(
             about = {
                 "seed": seed, "cities": cities, "time_scale": time_scale, "rate": rate, "peak": peak,
                 "duration_s": duration_s, "took_s": round(time.monotonic() - began, 1), "became_quiet": quiet,
+                "processes": footprints(_pids(stage)),
                 "restarts": {name: count for name, count in stage.services.restarts.items() if count},
                 "rabbitmq_ui": stage.settings.rabbitmq_management_url.rsplit("@", 1)[-1],
                 "api": stage.settings.base_url,
@@ -80,6 +82,11 @@ def demo(
     show(report, out)
     _farewell(report, out, home, keep=keep)
     raise SystemExit(0 if report.passed else 1)
+
+
+def _pids(stage: Stage) -> dict[str, int]:
+    parts = {**stage.services.processes, **{f"sim-{name}": process for name, process in stage.world.processes.items()}}
+    return {name: process.pid for name, process in parts.items()}
 
 
 async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, with_faults: bool) -> None:
@@ -129,7 +136,7 @@ def _outcomes(e: Evidence) -> dict[str, Any]:
         order = e.orders.get(order_id)
         if placed.plot != "plain" and order is not None:
             plots.setdefault(placed.plot, Counter())[f"{order.state}{f' ({order.reason})' if order.reason else ''}"] += 1
-    reasons = Counter(o.reason for o in e.orders.values() if o.reason)
+    reasons = Counter(o.reason for o in e.orders.values() if o.reason and o.state != "delivered")
     told_so = {
         plot: {"injected": f"{sum(ends.values())} customers, seeded", "became": ", ".join(f"{n} {k}" for k, n in ends.items())}
         for plot, ends in sorted(plots.items())
