@@ -224,10 +224,12 @@ async def members_of(bootstrap: str, group: str) -> int:
 
 async def offsets_at(bootstrap: str, topic: str, since: datetime | None) -> dict[int, tuple[int, int, int]]:
     """By partition: the first offset there is, the first of that time, the end. Raises `KafkaUnavailable`, `TopicsMissing`."""
+    async with _talking(AIOKafkaAdminClient(bootstrap_servers=bootstrap)) as kafka:
+        described = {each["topic"]: each["partitions"] for each in await kafka.describe_topics([topic])}
+    partitions = [TopicPartition(topic, number) for number in range(len(described[topic]))]
+    if not partitions:
+        raise TopicsMissing([topic], bootstrap)
     async with _talking(AIOKafkaConsumer(bootstrap_servers=bootstrap)) as kafka:
-        if topic not in await kafka.topics():
-            raise TopicsMissing([topic], bootstrap)
-        partitions = [TopicPartition(topic, number) for number in sorted(kafka.partitions_for_topic(topic))]
         first, end = await kafka.beginning_offsets(partitions), await kafka.end_offsets(partitions)
         at = {}
         if since is not None:

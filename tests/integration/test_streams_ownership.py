@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from adapters.kafka_consumer import Consumer, Partition, TopicsMissing
+from adapters.postgres import connect
 from adapters.settings import Settings
 from streams.__main__ import run
 from streams.analytics import Analytics
@@ -26,6 +27,8 @@ from tests.integration.streams_making import (
     rows,
 )
 from tests.making import eventually
+
+_BREAK_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2"
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +119,11 @@ async def test_a_database_that_breaks_off_is_waited_for_and_nothing_is_skipped(o
     topic, journeys = await own_topic(own), [journey() for _ in range(30)]
     group = Analytics(topic=topic, name=named("analytics"))
     before = await _placed(own, "Utrecht")
-    database_name = urlsplit(own.postgres_dsn).path[1:]
     async with following(own, group, batch_rows=20):
         for changes in journeys:
             await publish(own, facts(changes, topic))
-            await rows(
-                own,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2",
-                database_name, f"%{group.name}",
-            )  # fmt: skip
+            async with connect(own.postgres_dsn, service="tests") as db:  # the role that may
+                await db.execute(_BREAK_OFF, urlsplit(own.postgres_dsn).path[1:], f"%{group.name}")
         await _reached(own, group, {changes[0].order.order_id: 9 for changes in journeys})
     assert await _placed(own, "Utrecht") - before == 30
 
