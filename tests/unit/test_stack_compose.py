@@ -90,9 +90,7 @@ def test_rabbitmqs_users_are_among_the_definitions_because_those_replace_the_def
     assert users["permissions"] == native["permissions"]
     assert users["vhosts"] == native["vhosts"]
     sources = {each["source"]: each["target"] for each in SERVICES["rabbitmq"]["configs"]}
-    assert (
-        f"definitions.local.path = {Path(sources['rabbitmq-users']).parent}" in COMPOSE["configs"]["rabbitmq-conf"]["content"]
-    )
+    assert f"load_definitions = {Path(sources['rabbitmq-users']).parent}" in COMPOSE["configs"]["rabbitmq-conf"]["content"]
     assert Path(sources["rabbitmq-users"]).parent == Path(sources["rabbitmq-topology"]).parent
     assert sources["rabbitmq-users"] < sources["rabbitmq-topology"]  # the vhost first
 
