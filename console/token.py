@@ -29,7 +29,9 @@ class Lifetime(click.ParamType):
 
 
 @click.command()
-@click.option("--role", required=True, type=click.Choice([r.value for r in Role if r is not Role.SYSTEM]), help="What it opens.")
+@click.option(
+    "--role", required=True, type=click.Choice([r.value for r in Role if r is not Role.SYSTEM]), help="What it opens."
+)
 @click.option("--sub", "subject", required=True, help="Whom it speaks for, as cus_…, rst_… or drv_….")
 @click.option("--ttl", "lifetime", default="1h", type=Lifetime(), show_default=True, help="How long it is valid.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 from litestar import Router, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from adapters.postgres import Record
 from gateway import sql
@@ -21,7 +21,7 @@ from orders.names import Role
 @get("/", responses=problems())
 async def list_restaurants(
     gateway: Gate,
-    city: Annotated[str | None, Parameter(max_length=200, description="Of this city only.")] = None,
+    city: Annotated[str | None, QueryParameter(max_length=200, description="Of this city only.")] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Restaurants:
@@ -43,7 +43,7 @@ def _card(row: Record, now: datetime) -> RestaurantCard:
 
 
 @get("/{restaurant_id:str}/menu", responses=problems(404))
-async def get_menu(gateway: Gate, restaurant_id: str) -> Menu:
+async def get_menu(gateway: Gate, restaurant_id: FromPath[str]) -> Menu:
     """A restaurant's menu. Prices are those that an order placed now would have."""
     row = await gateway.row(sql.RESTAURANT, restaurant_id, None) if restaurant_id.isprintable() else None
     if row is None:

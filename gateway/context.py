@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from litestar import Request
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, Record
 from adapters.settings import Settings
@@ -66,7 +67,7 @@ class Gateway:
             return await self.pool.fetchrow(sql, *args)
 
 
-Gate = Annotated[Gateway, Dependency(skip_validation=True)]
+Gate: TypeAlias = NamedDependency[SkipValidation[Gateway]]
 
 
 def cause_of(request: HttpRequest) -> Cause:

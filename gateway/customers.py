@@ -7,7 +7,7 @@ import msgspec
 from litestar import MediaType, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import Body, Parameter
+from litestar.params import BodyKwarg, FromPath, JSONBody, HeaderParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
@@ -43,10 +43,10 @@ _JSON: Final = msgspec.json.Encoder()
 async def place_order(
     request: HttpRequest,
     gateway: Gate,
-    data: Annotated[PlaceOrder, Body(examples=[Example(value=PLACE_ORDER_EXAMPLE)])],
+    data: Annotated[PlaceOrder, BodyKwarg(examples=[Example(value=PLACE_ORDER_EXAMPLE)])],
     idempotency_key: Annotated[  # noqa: ARG001  # for the document: all values of the header are read below
         str | None,
-        Parameter(header=HEADER, description='One per order: Idempotency-Key: "<uuid>". A repeat gets the first answer.'),
+        HeaderParameter(name=HEADER, description='One per order: Idempotency-Key: "<uuid>". A repeat gets the first answer.'),
     ] = None,
 ) -> Response[PlacedOrder]:
     """Place an order. It is accepted once it is stored, and tracked from then on."""
@@ -63,7 +63,7 @@ async def list_orders(request: HttpRequest, gateway: Gate, limit: Limit = 20, cu
 
 
 @get("/orders/{order_id:str}", responses=problems(404))
-async def get_order(request: HttpRequest, gateway: Gate, order_id: str) -> CustomerOrder:
+async def get_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> CustomerOrder:
     """One of your orders."""
     order = await _own(gateway, request, order_id)
     return for_customer(order, await _decision(gateway, order))
@@ -80,9 +80,9 @@ async def get_order(request: HttpRequest, gateway: Gate, order_id: str) -> Custo
 async def follow_order(
     request: HttpRequest,
     gateway: Gate,
-    order_id: str,
+    order_id: FromPath[str],
     last_event_id: Annotated[
-        int | None, Parameter(header="Last-Event-ID", ge=0, le=_LAST_POSITION, description="Events above this position only.")
+        int | None, HeaderParameter(name="Last-Event-ID", ge=0, le=_LAST_POSITION, description="Events above this position only.")
     ] = None,
 ) -> Response[Any]:
     """What happens to your order, as server-sent events; the id of each is its position. Ends when the order is final."""
@@ -112,7 +112,7 @@ def _told(fact: FactBody) -> dict[str, Any]:
 
 
 @post("/orders/{order_id:str}/cancel", dto=Json[CancelOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def cancel_order(request: HttpRequest, gateway: Gate, order_id: str, data: CancelOrder | None = None) -> CustomerOrder:
+async def cancel_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[CancelOrder | None] = None) -> CustomerOrder:
     """Cancel your order. Possible until it is picked up; all of the money goes back."""
     reason = "customer_request" + (f": {data.reason}" if data and data.reason else "")
 
@@ -124,7 +124,7 @@ async def cancel_order(request: HttpRequest, gateway: Gate, order_id: str, data:
 
 
 @post("/orders/{order_id:str}/resolution", dto=Json[ResolveOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def resolve_order(request: HttpRequest, gateway: Gate, order_id: str, data: ResolveOrder) -> CustomerOrder:
+async def resolve_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[ResolveOrder]) -> CustomerOrder:
     """Decide what becomes of your order after the restaurant found items unavailable."""
     order = await _own(gateway, request, order_id)
     decision = await _decision(gateway, order)

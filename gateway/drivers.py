@@ -2,6 +2,7 @@
 
 import msgspec
 from litestar import Router, get, post, put
+from litestar.params import FromPath, JSONBody
 
 from adapters.postgres import Record
 from gateway import sql
@@ -31,7 +32,7 @@ class DriverBusy(Refused):
 
 
 @put("/status", dto=Json[DriverStatus], responses=problems(404, 409, 413, 415))
-async def put_status(request: HttpRequest, gateway: Gate, data: DriverStatus) -> Driver:
+async def put_status(request: HttpRequest, gateway: Gate, data: JSONBody[DriverStatus]) -> Driver:
     """Take orders, or stop taking them. A driver who carries an order stays busy until it is delivered or given back."""
     changed = await gateway.row(sql.PUT_STATUS, request.user.id, data.status, data.latitude, data.longitude)
     row = await _driver(gateway, request)
@@ -41,7 +42,7 @@ async def put_status(request: HttpRequest, gateway: Gate, data: DriverStatus) ->
 
 
 @put("/location", dto=Json[DriverLocation], responses=problems(404, 413, 415))
-async def put_location(request: HttpRequest, gateway: Gate, data: DriverLocation) -> Driver:
+async def put_location(request: HttpRequest, gateway: Gate, data: JSONBody[DriverLocation]) -> Driver:
     """Say where you are. While you carry an order, its customer can see it."""
     await gateway.row(sql.PUT_LOCATION, request.user.id, data.latitude, data.longitude)
     row = await _driver(gateway, request)
@@ -76,7 +77,7 @@ async def list_driver_orders(request: HttpRequest, gateway: Gate) -> DriverOrder
 
 
 @post("/orders/{order_id:str}/pick-up", status_code=200, responses=problems(404, 409))
-async def pick_up(request: HttpRequest, gateway: Gate, order_id: str) -> DriverOrder:
+async def pick_up(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> DriverOrder:
     """The order is with you. A repeat changes nothing."""
 
     def wish(order: Order) -> Wish:
@@ -87,7 +88,7 @@ async def pick_up(request: HttpRequest, gateway: Gate, order_id: str) -> DriverO
 
 
 @post("/orders/{order_id:str}/deliver", status_code=200, responses=problems(404, 409))
-async def deliver(request: HttpRequest, gateway: Gate, order_id: str) -> DriverOrder:
+async def deliver(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> DriverOrder:
     """The order is with its customer, and you are free for the next. A repeat changes nothing."""
 
     def wish(order: Order) -> Wish:
@@ -98,7 +99,7 @@ async def deliver(request: HttpRequest, gateway: Gate, order_id: str) -> DriverO
 
 
 @post("/orders/{order_id:str}/release", dto=Json[ReleaseOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def release(request: HttpRequest, gateway: Gate, order_id: str, data: ReleaseOrder | None = None) -> DriverOrder:
+async def release(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[ReleaseOrder | None] = None) -> DriverOrder:
     """Give the order back before it is picked up: another driver is looked for. A repeat changes nothing."""
     driver_id = request.user.id
     reason = data.reason if data else ReleaseOrder().reason

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from orders.errors import Invalid
 from orders.order import Order
@@ -14,8 +14,8 @@ from orders.order import Order
 _START: Final = (datetime(9999, 1, 1, tzinfo=UTC), "~")
 _JSON: Final = msgspec.json.Decoder(tuple[datetime, str])
 
-Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=100, description="How many at most.")]
-Cursor: TypeAlias = Annotated[str | None, Parameter(max_length=200, description="`next_cursor` of the page before.")]
+Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
+Cursor: TypeAlias = Annotated[str | None, QueryParameter(max_length=200, description="`next_cursor` of the page before.")]
 
 
 def after_order(cursor: str | None) -> tuple[datetime, str]:
@@ -24,11 +24,11 @@ def after_order(cursor: str | None) -> tuple[datetime, str]:
         return _START
     try:
         at, order_id = _JSON.decode(base64.urlsafe_b64decode(cursor.encode("ascii")))
-    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
+        if at.tzinfo is None or not order_id.isprintable():
+            raise _bad()
+        return at.astimezone(UTC), order_id
+    except (msgspec.DecodeError, binascii.Error, ValueError, OverflowError) as error:
         raise _bad() from error
-    if at.tzinfo is None or "\x00" in order_id:
-        raise _bad()
-    return at, order_id
 
 
 def after_id(cursor: str | None) -> str:

@@ -55,6 +55,8 @@ _BY_STATUS: Final = {
     400: "malformed-request", 401: "unauthenticated", 403: "wrong-role", 404: "not-found", 405: "method-not-allowed",
     413: "body-too-large", 415: "unsupported-media-type", 422: "invalid",
 }  # fmt: skip
+# Parameters whose names in Python differ from those in the interface.
+_SPELLED: Final = {"order_state": "state", "last_event_id": "Last-Event-ID", "idempotency_key": "Idempotency-Key"}
 
 
 class Problem(ProblemDetailsException):
@@ -129,7 +131,10 @@ def _slug(error: RushlineError, otherwise: str) -> str:
 def of_litestar(error: HTTPException) -> ProblemDetailsException:
     """The problem for an error that Litestar raised before or after a handler."""
     if isinstance(error, ValidationException):
-        return Problem("invalid", errors=_fields(error.extra))
+        errors = _fields(error.extra)
+        if any(field == "data" for field, _ in errors):  # Litestar's word for a body that is not there
+            return Problem("malformed-json", "the body is empty")
+        return Problem("invalid", errors=errors)
     slug = _BY_STATUS.get(error.status_code)
     if slug is None:
         return unexpected(error)
@@ -142,7 +147,8 @@ def of_litestar(error: HTTPException) -> ProblemDetailsException:
 
 def _fields(extra: Any) -> list[tuple[str, str]]:
     given = [each for each in extra or [] if isinstance(each, dict)]
-    return [(str(each.get("key", "")), str(each.get("message", ""))) for each in given]
+    keys = [str(each.get("key", "")) for each in given]
+    return [(_SPELLED.get(key, key), str(each.get("message", ""))) for key, each in zip(keys, given, strict=True)]
 
 
 def unexpected(error: Exception) -> ProblemDetailsException:

@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 
 import msgspec
 from litestar import Router, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from gateway import sql
 from gateway.actions import step, theirs
@@ -31,7 +31,7 @@ _CLOSING_TIME: Final = "closing_time"
 async def list_restaurant_orders(
     request: HttpRequest,
     gateway: Gate,
-    order_state: Annotated[State | None, Parameter(query="state", description="Orders in this state only.")] = None,
+    order_state: Annotated[State | None, QueryParameter(name="state", description="Orders in this state only.")] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> RestaurantOrders:
@@ -42,7 +42,7 @@ async def list_restaurant_orders(
 
 
 @post("/orders/{order_id:str}/accept", status_code=200, responses=problems(404, 409))
-async def accept_order(request: HttpRequest, gateway: Gate, order_id: str) -> RestaurantOrder:
+async def accept_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> RestaurantOrder:
     """Take the order. A repeat changes nothing and shows the order as it is."""
 
     def wish(order: Order) -> Wish:
@@ -53,7 +53,7 @@ async def accept_order(request: HttpRequest, gateway: Gate, order_id: str) -> Re
 
 
 @post("/orders/{order_id:str}/reject", dto=Json[RejectOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def reject_order(request: HttpRequest, gateway: Gate, order_id: str, data: RejectOrder) -> RestaurantOrder:
+async def reject_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[RejectOrder]) -> RestaurantOrder:
     """Refuse the order. With unavailable items the customer is asked first; without, all of the money goes back."""
 
     def wish(order: Order) -> Wish:
@@ -72,7 +72,7 @@ async def reject_order(request: HttpRequest, gateway: Gate, order_id: str, data:
 
 
 @put("/hours", dto=Json[PutHours], responses=problems(404, 413, 415))
-async def put_hours(request: HttpRequest, gateway: Gate, data: PutHours) -> HoursOf:
+async def put_hours(request: HttpRequest, gateway: Gate, data: JSONBody[PutHours]) -> HoursOf:
     """Replace the opening times of the week."""
     if data.time_zone is not None and data.time_zone not in _time_zones():
         raise Invalid("time_zone", "this is no IANA time zone; give one like Europe/Berlin")
@@ -93,7 +93,7 @@ def _time_zones() -> frozenset[str]:
 
 
 @put("/menu", dto=Json[PutMenu], responses=problems(404, 413, 415))
-async def put_menu(request: HttpRequest, gateway: Gate, data: PutMenu) -> Menu:
+async def put_menu(request: HttpRequest, gateway: Gate, data: JSONBody[PutMenu]) -> Menu:
     """Replace the menu. Orders that were placed keep their prices."""
     ids = [item.item_id for item in data.items]
     for index, item_id in enumerate(ids):
@@ -104,7 +104,7 @@ async def put_menu(request: HttpRequest, gateway: Gate, data: PutMenu) -> Menu:
         if row is None:
             raise NotFound("there is no such restaurant")
         for index, item in enumerate(data.items):
-            if item.unit_price.currency != row["currency"]:
+            if item.unit_price.currency.upper() != row["currency"].upper():
                 raise Invalid(f"items[{index}].unit_price.currency", f"the restaurant's currency is {row['currency']}")
             if not item.unit_price.amount_minor:
                 raise Invalid(f"items[{index}].unit_price.amount_minor", "an item costs at least 1")

@@ -21,7 +21,7 @@ Latitude: TypeAlias = Annotated[float, Meta(ge=-90, le=90)]
 Longitude: TypeAlias = Annotated[float, Meta(ge=-180, le=180)]
 Quantity: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 AmountMinor: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_AMOUNT_MINOR)]
-Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z]{3}" + _END)]
+Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z]{3}" + _END)]
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
