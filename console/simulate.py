@@ -43,15 +43,22 @@ _LOOK_S: Final = 2.0
     help="How fast people think and drive; default: the setting TIME_SCALE, as the services have it.",
 )
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="A file for all orders, as JSON lines.")
+@click.option(
+    "--first-port",
+    type=click.IntRange(1_024, 65_530),
+    default=58_101,
+    show_default=True,
+    help="The provider's port; the five after it are the other parts'.",
+)
 @click.option("--free-ports", is_flag=True, help="Listen on free ports, beside another world.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def simulate(
     *, seed: int, cities: int, drivers_per_city: int, rate: float, peak: float, duration_s: float, settle_s: float,
-    time_scale: float | None, record: Path | None, free_ports: bool, as_json: bool,
+    time_scale: float | None, record: Path | None, first_port: int, free_ports: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Play the outside world: restaurants, drivers, a payment provider, and customers who order."""
     load = Load(rate=rate, peak=peak, duration_s=duration_s, settle_s=settle_s, record=record)
-    ports = Ports.free() if free_ports else Ports()
+    ports = Ports.free() if free_ports else Ports.from_first(first_port)
 
     async def play(settings: Settings, stop: asyncio.Event) -> None:
         scale = time_scale or settings.time_scale

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,6 +22,9 @@ from simulation.seeding import seed_catalogue
 HOST: Final = "127.0.0.1"
 _READY_S: Final = 30.0
 _LOOK_S: Final = 0.1
+_TRIES: Final = 4
+_TAKEN_PAUSE_S: Final = 1.0
+_QUIET_PORTS: Final = range(20_000, 32_000)
 _GRACE_S: Final = 5.0
 _ASK_S: Final = 30.0
 _LAST_WORDS: Final = 2_000
@@ -45,13 +49,19 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     provider_control: int = 58106
 
     @classmethod
+    def from_first(cls, first: int) -> Self:
+        """Six ports in a row."""
+        return cls(**{name: first + n for n, name in enumerate(cls.__struct_fields__)})
+
+    @classmethod
     def free(cls) -> Self:
-        """Ports that nobody uses now, so that a second world can run beside the first."""
-        sockets = [socket.create_server((HOST, 0)) for _ in cls.__struct_fields__]
-        numbers = [each.getsockname()[1] for each in sockets]
-        for each in sockets:
-            each.close()
-        return cls(**dict(zip(cls.__struct_fields__, numbers, strict=True)))
+        """Ports that nobody uses now, so that a second world can run beside the first.
+
+        Below those that the system gives to outgoing connections: one of these might sit on any other port tomorrow.
+        """
+        candidates = random.sample(_QUIET_PORTS, len(_QUIET_PORTS))
+        unused = (port for port in candidates if _is_free(port))
+        return cls(**{name: next(unused) for name in cls.__struct_fields__})
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,19 +219,24 @@ class World:
         known = {f"{PREFIX}PUBLIC_URL": self._settings.base_url, f"{PREFIX}JWT_SECRET": self._settings.jwt_secret}
         port = msgspec.structs.asdict(self._ports)[name]
         if await _answers(port):
-            raise WorldError(f"port {port} for the {name} is in use", "Stop what listens there, or choose --free-ports.")
-        with log_path.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *self._commands[name], env={**os.environ, **known}, stdin=asyncio.subprocess.DEVNULL,
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        self.processes[name] = process
-        ends = asyncio.get_running_loop().time() + _READY_S
-        while not await _answers(port):
-            if process.returncode is not None or asyncio.get_running_loop().time() > ends:
-                words = log_path.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip().splitlines()
-                raise WorldError(f"the {name} did not start: {words[-1] if words else 'no word'}", f"See {log_path}.")
-            await asyncio.sleep(_LOOK_S)
+            raise WorldError(
+                f"port {port} for the {name} is in use",
+                "Stop what listens there, or choose others: --first-port, --free-ports.",
+            )
+        for _ in range(_TRIES):
+            with log_path.open("ab") as output:
+                process = await asyncio.create_subprocess_exec(
+                    *self._commands[name], env={**os.environ, **known}, stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output, stderr=output, start_new_session=True,
+                )  # fmt: skip
+            self.processes[name] = process
+            if await _is_up(process, port):
+                return
+            words = (log_path.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+            if "in use" not in words:
+                break
+            await asyncio.sleep(_TAKEN_PAUSE_S)  # an outgoing connection of somebody may sit on the port
+        raise WorldError(f"the {name} did not start: {words}", f"See {log_path}.")
 
     async def _request(self, method: str, name: str, path: str, body: object) -> dict[str, Any]:
         data = None if body is None else msgspec.json.encode(body)
@@ -233,6 +248,23 @@ class World:
                 return msgspec.json.decode(content, type=dict[str, Any])
         except (aiohttp.ClientError, TimeoutError) as error:
             raise WorldError(f"the {name} does not answer: {type(error).__name__}", f"See sim-{name}.log.") from error
+
+
+async def _is_up(process: asyncio.subprocess.Process, port: int) -> bool:
+    ends = asyncio.get_running_loop().time() + _READY_S
+    while process.returncode is None and asyncio.get_running_loop().time() < ends:
+        if await _answers(port):
+            return True
+        await asyncio.sleep(_LOOK_S)
+    return False
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 async def _answers(port: int) -> bool:
