@@ -176,7 +176,7 @@ async def empty(settings: Settings) -> None:
         )
 
 
-async def eventually(check: Callable[[], Awaitable[None]], timeout_s: float = 15.0) -> None:
+async def eventually(check: Callable[[], Awaitable[None]], timeout_s: float = 30.0) -> None:
     """Ask again until the assertion holds; fail with the assertion's own message when the time is up."""
     end = time.monotonic() + timeout_s
     for attempt in itertools.count():
