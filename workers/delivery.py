@@ -1,6 +1,7 @@
 """The only place for one delivery's whole life: read → load → handle → commit → verdict."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import perf_counter
@@ -35,9 +36,9 @@ from workers.ports import Ports
 from workers.task import Task, attempts, read
 
 _MOST_STEPS: Final = 8  # a handler that wants more goes round in circles
-_QUICK_TRIES: Final = 3
+_MORE_TRIES: Final = 2
 _QUICK_S: Final = 0.3
-_RACES: Final = 5
+_MORE_RACES: Final = 4
 _BROKER_AWAY: Final = (BrokerUnavailable, Refused, Unroutable)
 _REASON_GIVEN_UP: Final = {
     Command.PAYMENT_CHARGE: "payment_timeout",
@@ -82,11 +83,22 @@ class Worker:
 
     async def _quickly(self, task: Task) -> None:
         """A few tries within a moment: most failures are over by then, and a tier would cost a minute."""
+        try:
+            return await self._carry_out(task)  # the first one bare: tenacity costs as much as the command does
+        except Exception as error:
+            if not worth_a_quick_try(error):
+                raise
+        await self._pause(random.uniform(0.01, 0.1))  # noqa: S311  # jitter
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(worth_a_quick_try), stop=_tried_enough, wait=wait_random(0.01, 0.1), reraise=True
+            retry=retry_if_exception(worth_a_quick_try),
+            stop=_tried_enough,
+            wait=wait_random(0.01, 0.1),
+            sleep=self._pause,
+            reraise=True,
         ):
             with attempt:
                 await self._carry_out(task)
+        return None
 
     async def _carry_out(self, task: Task) -> None:
         """From the load to the last commit. Entered again after a crash, it goes on where it stopped."""
@@ -172,16 +184,20 @@ class Worker:
         *arguments: object,
     ) -> None:
         """In place until it works: nothing here is the message's fault. Raises only when we stop or the message is lost."""
+        try:
+            return await work(*arguments)
+        except away as error:
+            log.warning("a command waits in place", error=reason_of(error), detail=str(error)[:200])
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(away),
             stop=lambda _: self._stop.is_set() or delivery.lost,
             wait=wait_random_exponential(0.1, max=2),
             sleep=self._pause,
-            before_sleep=_say_that_we_wait,
             reraise=True,
         ):
             with attempt:
                 await work(*arguments)
+        return None
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -200,16 +216,10 @@ def _cause(task: Task, *, last: bool) -> Cause:
 
 
 def _tried_enough(state: RetryCallState) -> bool:
-    """A lost race costs nobody anything and is run again at once; anything else gets three tries within 300 ms."""
+    """A lost race costs nobody anything and is run often; anything else gets two more tries within 300 ms."""
     if state.outcome is not None and isinstance(state.outcome.exception(), LostRace):
-        return state.attempt_number >= _RACES
-    return state.attempt_number >= _QUICK_TRIES or (state.seconds_since_start or 0) >= _QUICK_S
-
-
-def _say_that_we_wait(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if error is not None and state.attempt_number == 1:
-        log.warning("a command waits in place", error=reason_of(error), detail=str(error)[:200])
+        return state.attempt_number >= _MORE_RACES
+    return state.attempt_number >= _MORE_TRIES or (state.seconds_since_start or 0) >= _QUICK_S
 
 
 def _tell(delivery: Delivery, task: Task | None, verdict: Verdict, error: BaseException | None, took_s: float) -> None:

@@ -3,7 +3,8 @@
 from typing import Final, LiteralString
 
 # A driver for an order: who is reserved for it already, or else the nearest who is free in its city and has not had it
-# before. The first reservation that ran out counts as none. `spot` is written with the same projection (kilometres).
+# before. A reservation that ran out, or whose order has found another driver, counts as none. `spot` is written with the
+# same projection (kilometres).
 RESERVE_DRIVER: Final[LiteralString] = """
 WITH place AS (
     SELECT r.latitude, r.longitude, point(r.longitude * 111.320 * cos(radians(r.latitude)), r.latitude * 110.574) AS spot
@@ -13,9 +14,10 @@ WITH place AS (
     WHERE reserved_for = $1 AND status = 'available' AND driver_id <> ALL ($4::text[])
     RETURNING driver_id, latitude, longitude
 ), nearest AS (
-    SELECT driver_id FROM drivers
-    WHERE status = 'available' AND city = $3 AND driver_id <> ALL ($4::text[])
-        AND (reserved_for IS NULL OR reserved_until < clock_timestamp()) AND NOT EXISTS (SELECT FROM mine)
+    SELECT driver_id FROM drivers d
+    WHERE status = 'available' AND city = $3 AND driver_id <> ALL ($4::text[]) AND NOT EXISTS (SELECT FROM mine)
+        AND (reserved_for IS NULL OR reserved_until < clock_timestamp()
+             OR EXISTS (SELECT FROM drivers taken WHERE taken.order_id = d.reserved_for))
     ORDER BY spot <-> (SELECT spot FROM place) LIMIT 1 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE drivers d SET reserved_for = $1, reserved_until = clock_timestamp() + $5::interval

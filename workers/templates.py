@@ -66,4 +66,4 @@ def push_data(template: str, order: Order, params: Mapping[str, str]) -> dict[st
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{minor // 100}.{minor % 100:02d} {currency}"
+    return f"{minor // 100}.{minor % 100:02d} {currency.upper()}"

@@ -89,11 +89,13 @@ class Ground:
             return (await (await connection.channel()).get_queue(queue)).declaration_result.message_count or 0
 
     @asynccontextmanager
-    async def working(self, fakes: FakePorts, *queues: Queue, **changed: Any) -> AsyncIterator[asyncio.Event]:
+    async def working(
+        self, fakes: FakePorts, *queues: Queue, pool: Pool | None = None, **changed: Any
+    ) -> AsyncIterator[asyncio.Event]:
         """Workers on these queues (or all) meanwhile; they must end by themselves once stopped."""
         settings, stop = msgspec.structs.replace(self.settings, **changed), asyncio.Event()
         async with open_publisher(settings.rabbitmq_url, service="tests-move", timeout_ms=2_000) as publisher:
-            worker = Worker(self.pool, fakes.ports, Mover(publisher, settings.time_scale), settings, stop)
+            worker = Worker(pool or self.pool, fakes.ports, Mover(publisher, settings.time_scale), settings, stop)
             consumer = Consumer(
                 settings.rabbitmq_url, worker.take, service="tests", queues=[q.value for q in queues or Queue],
                 concurrency=settings.worker_concurrency, drain_s=2,

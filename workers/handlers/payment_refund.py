@@ -6,7 +6,7 @@ from adapters.payments import Intent, IntentUnexpectedState, Payments
 from orders.commands import RefundPayment
 from orders.decide import Wish
 from orders.errors import CallAnOperator, RetryLater
-from orders.lifecycle import Action
+from orders.lifecycle import Action, row_for
 from orders.money import REFUND_PARTS, RefundReason, refund_due
 from orders.names import Money
 from orders.order import Order
@@ -38,6 +38,8 @@ async def payment_refund(command: RefundPayment, order: Order, payments: Payment
         raise UnknownRefundReason(f"there is no refund for {command.reason[:50]!r}")
     if order.payment_intent_id is None:
         return Nothing()  # no payment was ever begun
+    if order.money is Money.NONE:
+        row_for(Action.CONFIRM_LATE_PAYMENT, order.state)  # never take the intent away from a charge that is under way
     intent = await payments.retrieve(order.payment_intent_id)
     if order.money is Money.NONE:
         return await _settle(intent, order, payments)
