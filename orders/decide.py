@@ -116,26 +116,7 @@ def _events(
             city=order.city, driver_id=order.driver_id, currency=order.currency, total=order.total,
             reason=wish.reason, actor=cause.actor, data=data,
         )  # fmt: skip
-        audit = chain.seal(
-            {
-                "v": 1,
-                "event_id": audit_id,
-                "fact_id": event_id,
-                "order_id": order.order_id,
-                "position": position,
-                "action": audit_action(fact),
-                "actor": {"type": cause.actor.type.value, "id": cause.actor.id},
-                "previous_state": previous.value if previous else None,
-                "new_state": order.state.value,
-                "reason": wish.reason,
-                "details": {k: msgspec.to_builtins(v) for k, v in data.items() if k not in _PERSONAL},
-                "service": cause.service,
-                "correlation_id": trace_id(order.traceparent),
-                "causation_id": cause.id,
-                "occurred_at": now.isoformat(),
-            },
-            head,
-        )
+        audit = _audit(order, body, (event_id, audit_id), wish, cause, head)
         head, previous = audit["hash"], order.state
         events.append(
             Event(
@@ -144,6 +125,29 @@ def _events(
             )
         )  # fmt: skip
     return tuple(events), msgspec.structs.replace(order, position=position, chain_head=head)
+
+
+def _audit(order: Order, fact: facts.FactBody, ids: tuple[str, str], wish: Wish, cause: Cause, head: str) -> dict[str, Any]:
+    return chain.seal(
+        {
+            "v": 1,
+            "event_id": ids[1],
+            "fact_id": ids[0],
+            "order_id": order.order_id,
+            "position": fact.position,
+            "action": audit_action(fact.type),
+            "actor": {"type": cause.actor.type.value, "id": cause.actor.id},
+            "previous_state": fact.previous_state,
+            "new_state": order.state.value,
+            "reason": wish.reason,
+            "details": {k: msgspec.to_builtins(v) for k, v in fact.data.items() if k not in _PERSONAL},
+            "service": cause.service,
+            "correlation_id": trace_id(order.traceparent),
+            "causation_id": cause.id,
+            "occurred_at": fact.occurred_at.isoformat(),
+        },
+        head,
+    )
 
 
 def _commands(order: Order, row: Row, wish: Wish) -> list[tuple[str, Pending, int]]:
