@@ -18,7 +18,7 @@ from aiohttp import web
 from adapters.settings import load_settings
 from simulation.arrivals import Evening
 from simulation.client import Gateway, open_gateway
-from simulation.country import CITIES, DRIVERS_PER_CITY, RESTAURANTS_PER_CITY, Customer, make_country
+from simulation.country import CITIES, DRIVERS_PER_CITY, RESTAURANTS_PER_CITY, Customer, Plot, card_for, make_country
 from simulation.ordering import fill_basket, place
 from simulation.records import Book, Record
 from simulation.serving import Changeable, Errands, application, cpu_s, fate, listening, now, stop_event, told
@@ -32,12 +32,15 @@ _SETTLE_AT_ONCE: Final = 8
 
 
 class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The knobs. `fraud_spell`: so many orders with one stolen card, at once. `stop`: nobody comes any more."""
+    """The knobs. `fraud_spell`: so many orders with one stolen card, at once. `stop`: nobody comes any more.
+
+    `plots_next`: what the next customers without a plot of their own are going to do, one each.
+    """
 
     fraud_spell: int = 0
+    plots_next: list[Plot] = []
     stop: bool = False
     stream_rate: float = 0.02
-    silence_rate: float = 0.1
 
 
 class Customers:
@@ -134,7 +137,11 @@ class Customers:
             self.behaviour.now.fraud_spell = 0
         elif customer.plot == "fraud_prone":
             self._spell(number, _SPELL_ORDERS)
-        self._start(dice, customer, customer.payment_method_id, customer.plot, 0.0)
+        plot, card = customer.plot, customer.payment_method_id
+        if plot == "plain" and self.behaviour.now.plots_next:
+            plot = self.behaviour.now.plots_next.pop(0)
+            card = card_for(dice, plot) or card
+        self._start(dice, customer, card, plot, 0.0)
 
     def _spell(self, number: int, orders: int) -> None:
         """One stolen card in the hands of many accounts of one city."""

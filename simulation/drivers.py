@@ -28,6 +28,7 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     no_show_rate: float = 0.005
     release_rate: float = 0.008
+    location_rate: float = 1.0
     no_show_next: int = 0
     release_next: int = 0
     deaf: bool = False
@@ -150,7 +151,8 @@ class Drivers:
             return
         way = dice.uniform(knobs.least_to_customer_s, knobs.most_to_customer_s)
         await self._wait(way / 2)
-        await self._report(trip, dice)
+        if dice.random() < knobs.location_rate:
+            await self._report(trip, dice)
         await self._wait(way / 2)
         delivered = await self._post(trip, "deliver")
         trip.deliver_status, trip.delivered_at = delivered.status, now()

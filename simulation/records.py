@@ -100,9 +100,9 @@ class Book:
             self._file.close()
 
     def summary(self) -> dict[str, Any]:
-        """Counts and latencies over all that was answered at the first attempt, and over all else apart."""
-        first = sorted(r.latency_ms for r in self.records if r.latency_ms is not None and r.attempts == 1)
-        again = sorted(r.total_ms for r in self.records if r.total_ms is not None and r.attempts > 1)
+        """Counts, and latencies of all that was accepted at the first attempt; of what took several, apart."""
+        first = sorted(r.latency_ms for r in self.records if r.latency_ms is not None and r.attempts == 1 and r.order_id)
+        again = sorted(r.total_ms for r in self.records if r.total_ms is not None and r.attempts > 1 and r.order_id)
         return {
             "counts": dict(self.counts),
             "status": Counter(r.status for r in self.records),

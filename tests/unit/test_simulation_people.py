@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 
 from simulation.client import Gateway
 from simulation.country import make_country
+from simulation.customers import Customers
 from simulation.drivers import Drivers
 from simulation.ordering import fill_basket, place
 from simulation.records import Book, Record, Streamed
@@ -237,3 +238,18 @@ async def _quiet(people: Restaurants | Drivers) -> None:
     """Until nobody does anything any more."""
     async with asyncio.timeout(10):
         await people.errands.idle()
+
+
+async def test_the_next_customers_do_what_they_are_asked_to_do(door: Door) -> None:
+    door.answers = lambda _: (201, {"order_id": "ord_1"})
+    flags = {**vars(FLAGS), "rate": 40.0, "peak": 0.0, "duration_s": 0.5, "patience_s": 0.0}
+    book = Book(None)
+    customers = Customers(argparse.Namespace(**flags), door.gateway, book)
+    customers.behaviour.now.stream_rate = 0
+    customers.behaviour.now.plots_next = ["declined", "cancel_at_placed"]
+    await customers.spend_the_evening(0)
+    await customers.errands.idle()
+    plots = [record.plot for record in book.records]
+    assert "declined" in plots
+    assert "cancel_at_placed" in plots
+    assert "/v1/orders/ord_1/cancel" in door.paths()
