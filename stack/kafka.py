@@ -9,10 +9,11 @@ from typing import Final
 from stack import tools
 from stack.errors import ServerDiedError
 from stack.place import Place
-from stack.ports import LOOPBACK, Ports, require_free
+from stack.ports import LOOPBACK, Ports, answers, require_free
 from stack.processes import run
 
 NAME: Final = "kafka"
+_PATIENCE_S: Final = 180
 _STARTED: Final = b"Kafka Server started"
 _HEAP: Final = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 _LOGGING: Final = (
@@ -26,7 +27,11 @@ _LOGGING: Final = (
 def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     """Start it where it does not run. On return it serves, without any topic."""
     process = place.process(NAME)
-    if process.pid() is not None:
+
+    def ready() -> bool:
+        return _STARTED in process.log.read_bytes() and answers(ports.kafka)
+
+    if process.is_up(ready, timeout_s=_PATIENCE_S):
         return
     java = tools.java()
     jars = tools.kafka_jars(place.cache)
@@ -41,7 +46,7 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
         _format(base, folder, secrets["kafka_cluster"])
     process.log.unlink(missing_ok=True)  # readiness is a line in it
     process.spawn([java, *_HEAP, *base[1:], "kafka.Kafka", folder / "server.properties"], env=tools.environment(), cwd=folder)
-    process.wait_ready(lambda: _STARTED in process.log.read_bytes(), timeout_s=180)
+    process.wait_ready(ready, timeout_s=_PATIENCE_S)
 
 
 def stop(place: Place, *, at_once: bool = False) -> None:

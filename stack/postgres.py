@@ -19,6 +19,7 @@ from stack.processes import ME, Owner, Process, run
 
 NAME: Final = "postgresql"
 _SYSTEM_WIDE: Final = Path("/var/lib/rushline")  # where another user can reach data of a home that is closed to it
+_PATIENCE_S: Final = 120
 _ROLES: Final = ("rushline_owner", "rushline_app", "rushline_audit_writer", "rushline_audit_reader")
 # For psql: `\gexec` runs what a query answers, so that nothing is made twice.
 _CREATE_ROLE: Final = """
@@ -36,7 +37,7 @@ _ENV: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/us
 def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     """Start it where it does not run. On return it accepts connections, and its roles and database exist."""
     process = place.process(NAME)
-    if process.pid() is not None:
+    if process.is_up(lambda: _is_ready(place.folder(NAME) / "data", process), timeout_s=_PATIENCE_S):
         return
     require_free(ports.postgres, "PostgreSQL")
     owner = _owner()
@@ -46,7 +47,7 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
         _initialise(binaries, folder, owner, secrets)
     _configure(folder / "data", ports, owner)
     process.spawn([binaries / "postgres", "-D", folder / "data"], env=_ENV, cwd=folder, owner=owner)
-    process.wait_ready(lambda: _is_ready(folder / "data", process), timeout_s=120)
+    process.wait_ready(lambda: _is_ready(folder / "data", process), timeout_s=_PATIENCE_S)
     _ensure_roles(binaries, ports, secrets, process)
 
 

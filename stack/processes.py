@@ -14,6 +14,7 @@ from typing import Final
 from stack.errors import ServerDiedError
 
 _POLL_S: Final = 0.02
+_ENDED: Final = ("Z", "X")
 _LONG_LOG_BYTES: Final = 20_000_000
 
 
@@ -43,7 +44,14 @@ class Process:
             pid, born = int(noted["pid"]), str(noted["born"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return pid if _born(pid) == born else None
+        state, began = _life(pid)
+        if began != born:
+            return None
+        if state in _ENDED:
+            with contextlib.suppress(ChildProcessError):  # not our child, where another launcher started it
+                os.waitpid(pid, os.WNOHANG)  # until its parent takes note, others still count it among the living
+            return None
+        return pid
 
     def spawn(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, owner: Owner = ME) -> int:
         """Start it in a session of its own, so that it outlives the launcher and its terminal."""
@@ -64,8 +72,19 @@ class Process:
                 extra_groups=None if owner.gid is None else [owner.gid],
             )
         child.returncode = 0  # it is not ours to wait for: silences the warning about a child still running
-        self.pid_file.write_text(json.dumps({"pid": child.pid, "born": _born(child.pid)}))
+        self.pid_file.write_text(json.dumps({"pid": child.pid, "born": _life(child.pid)[1]}))
         return child.pid
+
+    def is_up(self, ready: Callable[[], bool], *, timeout_s: float) -> bool:
+        """Whether it runs already. One that another launcher left half started, or half stopped, is waited for."""
+        give_up = time.monotonic() + timeout_s
+        while self.pid() is not None:
+            if ready():
+                return True
+            if time.monotonic() > give_up:
+                raise self._died(f"runs, but was not ready after {timeout_s:.0f} s")
+            time.sleep(_POLL_S)
+        return False
 
     def wait_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Poll until it is ready. Raises `ServerDiedError` with the end of its log where it never is."""
@@ -85,8 +104,6 @@ class Process:
             if not _gone(self, timeout_s):
                 _signal(pid, signal.SIGKILL)
                 _gone(self, 5.0)
-            with contextlib.suppress(ChildProcessError):  # it is not a child of ours where another launcher started it
-                os.waitpid(pid, os.WNOHANG)
         self.pid_file.unlink(missing_ok=True)
 
     def _died(self, how: str) -> ServerDiedError:
@@ -127,15 +144,13 @@ def run(
     return done.stdout
 
 
-def _born(pid: int) -> str | None:
-    """When a process began, as this boot counts time; None for one that is gone or only waits to be reaped."""
+def _life(pid: int) -> tuple[str, str | None]:
+    """The state of a process, and when it began, as this boot counts time; nothing for one that is gone."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    if after_name[0] in "ZX":
-        return None
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {after_name[19]}"
+        return "", None
+    return after_name[0], f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {after_name[19]}"
 
 
 def _signal(pid: int, how: signal.Signals) -> None:

@@ -14,6 +14,7 @@ from stack.secrets import rabbitmq_users
 
 NAME: Final = "rabbitmq"
 EPMD: Final = "epmd"  # Erlang's name service: one of our own, so that the machine's is not touched
+_PATIENCE_S: Final = 180
 _NODE: Final = "rushline@localhost"
 _SCHEDULERS: Final = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"  # idle schedulers sleep instead of spinning
 
@@ -21,7 +22,11 @@ _SCHEDULERS: Final = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"  # idle sc
 def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     """Start it where it does not run. On return it accepts connections, with its users and without any topology."""
     process = place.process(NAME)
-    if process.pid() is not None:
+
+    def ready() -> bool:
+        return all(answers(port) for port in (ports.rabbitmq, ports.rabbitmq_ui, ports.rabbitmq_prometheus))
+
+    if process.is_up(ready, timeout_s=_PATIENCE_S):
         return
     scripts = tools.rabbitmq_scripts()
     for port in (ports.rabbitmq, ports.rabbitmq_ui, ports.rabbitmq_dist, ports.rabbitmq_prometheus):
@@ -31,8 +36,7 @@ def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
     env = _environment(folder, ports)
     _start_epmd(place, ports, env)
     process.spawn([scripts / "rabbitmq-server"], env=env, cwd=folder)
-    listening = (ports.rabbitmq, ports.rabbitmq_ui, ports.rabbitmq_prometheus)
-    process.wait_ready(lambda: all(answers(port) for port in listening), timeout_s=180)
+    process.wait_ready(ready, timeout_s=_PATIENCE_S)
 
 
 def stop(place: Place, *, at_once: bool = False) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +130,14 @@ def test_purging_leaves_nothing_running_and_nothing_behind(tmp_path: Path) -> No
     assert local.stop(tmp_path, purge=True) == ["postgres"]
     assert not data.exists()
     assert {path.name for path in (tmp_path / "var").iterdir()} <= {"stack.lock", "cache"}
+
+
+def test_servers_that_were_killed_start_again_with_their_data(home: Path, addresses: Addresses) -> None:
+    for server in local.status(home).values():
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+    give_up = time.monotonic() + 10
+    while any(server.running for server in local.status(home).values()):
+        assert time.monotonic() < give_up
+    assert local.start(home) == addresses
+    assert all(server.running for server in local.status(home).values())

@@ -65,6 +65,15 @@ def test_a_server_that_is_never_ready_is_given_up_on(process: Process) -> None:
     process.stop()
 
 
+def test_one_that_is_half_started_is_waited_for_and_one_that_is_gone_is_not_up(process: Process) -> None:
+    assert not process.is_up(lambda: True, timeout_s=5)
+    spawn(process, "sleep 0.2; echo ready; exec sleep 60")
+    assert process.is_up(lambda: "ready" in process.log.read_text(), timeout_s=5)
+    with pytest.raises(ServerDiedError, match="runs, but was not ready"):
+        process.is_up(lambda: False, timeout_s=0.1)
+    process.stop()
+
+
 def test_the_tail_of_a_log_is_its_end_also_where_there_is_none(tmp_path: Path) -> None:
     log = tmp_path / "long.log"
     log.write_text("\n".join(f"line {number}" for number in range(1_000)))
