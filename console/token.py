@@ -15,7 +15,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST: Final = timedelta(days=365)
 
 
-class Lifetime(click.ParamType):
+class Lifetime(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4
     """A number with its unit: 90s, 15m, 1h, 7d."""
 
     name = "time"
@@ -37,7 +37,7 @@ class Lifetime(click.ParamType):
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 def token(*, role: str, subject: str, lifetime: timedelta, as_json: bool) -> None:
     """Make a bearer token, signed with RUSHLINE_JWT_SECRET. For `Authorization: Bearer …`."""
-    from gateway.auth import issue  # noqa: PLC0415  # Litestar is slow to import, and help needs none
+    from gateway.auth import issue  # Litestar is slow to import, and help needs none
 
     if not subject.strip() or not subject.isprintable() or len(subject) > 128:  # noqa: PLR2004  # as gateway/auth.py reads it
         raise click.BadParameter("give 1 to 128 printable characters", param_hint="--sub")

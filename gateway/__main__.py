@@ -37,7 +37,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             config = uvicorn.Config(
                 app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_config=None, server_header=False,
                 timeout_keep_alive=30, timeout_graceful_shutdown=10, backlog=2048,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
             server = _Server(config)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch.run(stop))

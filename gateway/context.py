@@ -28,7 +28,6 @@ _ACQUIRE_S: Final = 5.0
 HttpRequest: TypeAlias = Request[Actor, Any, Any]
 
 
-
 @contextmanager
 def answering(what: str) -> Iterator[None]:
     """Around every call of PostgreSQL that is not the transition's own. Raises `DatabaseUnavailable`."""

@@ -7,7 +7,7 @@ import msgspec
 from litestar import MediaType, Response, Router, get, post
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, FromPath, JSONBody, HeaderParameter
+from litestar.params import BodyKwarg, FromPath, HeaderParameter, JSONBody
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
@@ -82,7 +82,8 @@ async def follow_order(
     gateway: Gate,
     order_id: FromPath[str],
     last_event_id: Annotated[
-        int | None, HeaderParameter(name="Last-Event-ID", ge=0, le=_LAST_POSITION, description="Events above this position only.")
+        int | None,
+        HeaderParameter(name="Last-Event-ID", ge=0, le=_LAST_POSITION, description="Events above this position only."),
     ] = None,
 ) -> Response[Any]:
     """What happens to your order, as server-sent events; the id of each is its position. Ends when the order is final."""
@@ -112,7 +113,9 @@ def _told(fact: FactBody) -> dict[str, Any]:
 
 
 @post("/orders/{order_id:str}/cancel", dto=Json[CancelOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def cancel_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[CancelOrder | None] = None) -> CustomerOrder:
+async def cancel_order(
+    request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[CancelOrder | None] = None
+) -> CustomerOrder:
     """Cancel your order. Possible until it is picked up; all of the money goes back."""
     reason = "customer_request" + (f": {data.reason}" if data and data.reason else "")
 
@@ -124,7 +127,9 @@ async def cancel_order(request: HttpRequest, gateway: Gate, order_id: FromPath[s
 
 
 @post("/orders/{order_id:str}/resolution", dto=Json[ResolveOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def resolve_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[ResolveOrder]) -> CustomerOrder:
+async def resolve_order(
+    request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[ResolveOrder]
+) -> CustomerOrder:
     """Decide what becomes of your order after the restaurant found items unavailable."""
     order = await _own(gateway, request, order_id)
     decision = await _decision(gateway, order)

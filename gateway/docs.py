@@ -5,17 +5,19 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from litestar import Request
+from litestar import Request, Router
 from litestar.openapi import ResponseSpec
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import OpenAPIRenderPlugin
-from litestar.openapi.spec import Contact, Example, Operation, Parameter, Tag
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Contact, Example, OpenAPIType, Operation, Parameter, Schema, Tag
 
+from gateway import schemas
 from gateway.answers import ProblemBody
 from gateway.idempotency import HEADER
 from gateway.problems import BASE, CATALOGUE, MEDIA_TYPE
 
 _TAGS: Final = ("customers", "restaurants", "drivers", "machines")
+_KEY: Final = r'^("[ !#-\[\]-~]{1,255}"|[A-Za-z0-9._~:/+=-]{1,255})$'
 _COMMON: Final = (400, 401, 403, 422, 500, 503)
 
 
@@ -56,6 +58,19 @@ class NeedsKey(Operation):
         for parameter in self.parameters or ():
             if isinstance(parameter, Parameter) and parameter.name == HEADER:
                 parameter.required = True
+                parameter.schema = Schema(
+                    type=OpenAPIType.STRING, pattern=_KEY, examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"']
+                )
+
+
+class Document(JsonRenderPlugin):
+    """The document as JSON. That unknown fields are refused is the one thing Litestar does not read from a struct."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        for name, schema in openapi_schema["components"]["schemas"].items():
+            if issubclass(getattr(schemas, name, object), schemas.Body):
+                schema["additionalProperties"] = False
+        return self.render_json(request, openapi_schema)
 
 
 class PlainPage(OpenAPIRenderPlugin):
@@ -105,6 +120,7 @@ def openapi(version: str) -> OpenAPIConfig:
         description="The order backbone of a food-delivery platform. Errors are problem details (RFC 9457) with stable types.",
         contact=Contact(name="Rushline"),
         tags=[Tag(name=name) for name in _TAGS],
-        render_plugins=[PlainPage(path="/")],
+        render_plugins=[PlainPage(path="/"), Document(path="/openapi.json")],
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, opt={"exclude_from_auth": True}),
         use_handler_docstrings=True,
     )

@@ -99,7 +99,9 @@ async def deliver(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) 
 
 
 @post("/orders/{order_id:str}/release", dto=Json[ReleaseOrder], status_code=200, responses=problems(404, 409, 413, 415))
-async def release(request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[ReleaseOrder | None] = None) -> DriverOrder:
+async def release(
+    request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[ReleaseOrder | None] = None
+) -> DriverOrder:
     """Give the order back before it is picked up: another driver is looked for. A repeat changes nothing."""
     driver_id = request.user.id
     reason = data.reason if data else ReleaseOrder().reason

@@ -9,7 +9,7 @@ from litestar.response import Redirect
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import sql
-from gateway.context import SERVICE, Gate, Gateway
+from gateway.context import Gate, Gateway
 from gateway.docs import problems
 from gateway.edge import Arrival
 from orders.decide import command_row
@@ -93,4 +93,3 @@ async def _charge_again(gateway: Gateway, order: Order, arrival: Arrival) -> int
 
 
 router = Router("/", route_handlers=[livez, readyz, metrics, home, stripe_event], tags=["machines"])
-assert SERVICE

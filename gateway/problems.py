@@ -103,7 +103,7 @@ class InvalidFields(Invalid):
         self.errors = errors
 
 
-def of_ours(error: RushlineError) -> ProblemDetailsException:
+def of_ours(error: RushlineError) -> ProblemDetailsException:  # noqa: PLR0911  # one per kind of error
     """The problem for an error of our own tree."""
     match error:
         case InvalidFields():

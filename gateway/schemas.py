@@ -20,7 +20,6 @@ PostalCode: TypeAlias = Annotated[str, Meta(min_length=1, max_length=20, pattern
 Latitude: TypeAlias = Annotated[float, Meta(ge=-90, le=90)]
 Longitude: TypeAlias = Annotated[float, Meta(ge=-180, le=180)]
 Quantity: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
-AmountMinor: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_AMOUNT_MINOR)]
 Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z]{3}" + _END)]
 
 
@@ -28,10 +27,10 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A request's body: a field that we do not know is refused, since what it asked for would not be done."""
 
 
-class Money(Body, frozen=True):
-    """An amount in minor units (cents) of its currency."""
+class Price(Body, frozen=True):
+    """An amount in minor units (cents) of the restaurant's currency."""
 
-    amount_minor: Annotated[int, Meta(ge=0, le=MAX_AMOUNT_MINOR)]
+    amount_minor: Annotated[int, Meta(ge=1, le=MAX_AMOUNT_MINOR)]
     currency: Currency
 
 
@@ -116,7 +115,7 @@ class MenuItem(Body, frozen=True):
 
     item_id: Id
     name: Name
-    unit_price: Money
+    unit_price: Price
     available: bool = True
 
 

@@ -148,7 +148,7 @@ class World:
         return found
 
 
-async def _seed(world: World) -> None:
+async def seed_world(world: World) -> None:
     for restaurant, price, fee in ((world.restaurant, 1000, 300), (world.other_restaurant, 900, 250)):
         await world.pool.execute(
             "INSERT INTO restaurants VALUES ($1, $2, $3, 52.5, 13.4, 'Europe/Berlin', $4, 'EUR', $5, 'http://127.0.0.1:1', 'whsec_x')",
@@ -162,7 +162,9 @@ async def _seed(world: World) -> None:
             ("itm_soup", "Soup", 500, False),
             ("itm_gold", "Gold", MAX_AMOUNT_MINOR, True),
         ):
-            await world.pool.execute("INSERT INTO menu_items VALUES ($1, $2, $3, $4, $5)", restaurant, item, name, amount, available)
+            await world.pool.execute(
+                "INSERT INTO menu_items VALUES ($1, $2, $3, $4, $5)", restaurant, item, name, amount, available
+            )
     await world.pool.execute(
         "INSERT INTO drivers (driver_id, city, status, latitude, longitude, spot) VALUES ($1, $2, 'available', 52.5, 13.4, point(0, 0))",
         world.driver, world.city,
@@ -202,5 +204,5 @@ async def served(gateway_settings: Settings) -> AsyncIterator[Served]:
 async def world(served: Served) -> World:
     served.at.clear()
     made = World(served.settings, served.pool, served.app, served.http, served.watch, served.at)
-    await _seed(made)
+    await seed_world(made)
     return made

@@ -145,7 +145,14 @@ async def test_a_token_that_cannot_be_believed_is_refused(world: World) -> None:
 
 
 async def test_addresses_that_do_not_exist_and_methods_that_do_not_fit_are_refused(world: World) -> None:
-    for path in ("/nowhere", "/v1/orders/ord_1", "/v1/orders/%00", "/v1/orders/%ff", "/v1/restaurants/%00/menu", "/v1/orders/..%2f"):
+    for path in (
+        "/nowhere",
+        "/v1/orders/ord_1",
+        "/v1/orders/%00",
+        "/v1/orders/%ff",
+        "/v1/restaurants/%00/menu",
+        "/v1/orders/..%2f",
+    ):
         answer = await world.http.get(path, headers=world.as_customer)
         assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (404, "not-found"), path
     answer = await world.http.delete("/v1/orders", headers=world.as_customer)
@@ -178,7 +185,9 @@ async def test_odd_listing_parameters_are_refused_or_empty(world: World) -> None
     assert (state.status_code, state.json()["errors"][0]["field"]) == (422, "state")
     city = await world.http.get("/v1/restaurants", params={"city": "a\x00"}, headers=world.as_customer)
     assert (city.status_code, city.json()["errors"][0]["field"]) == (422, "city")
-    event = await world.http.get(f"/v1/orders/{await world.placed()}/events", headers={**world.as_customer, "Last-Event-ID": "-1"})
+    event = await world.http.get(
+        f"/v1/orders/{await world.placed()}/events", headers={**world.as_customer, "Last-Event-ID": "-1"}
+    )
     assert (event.status_code, event.json()["errors"][0]["field"]) == (422, "Last-Event-ID")
 
 
@@ -197,7 +206,9 @@ async def test_hours_and_menus_that_cannot_be_are_refused(world: World) -> None:
         assert answer.status_code == 422, problem
         assert problem["errors"][0]["field"].replace("[...]", "[0]").startswith(field.rpartition("[")[0] or field), problem
     for zone in ("Mars/Olympus", "../etc/passwd", "", "a\x00"):
-        answer = await world.http.put("/v1/restaurant/hours", json={"hours": ALWAYS, "time_zone": zone}, headers=world.as_restaurant)
+        answer = await world.http.put(
+            "/v1/restaurant/hours", json={"hours": ALWAYS, "time_zone": zone}, headers=world.as_restaurant
+        )
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "time_zone")
     good = {"item_id": "itm_a", "name": "A", "unit_price": {"amount_minor": 100, "currency": "EUR"}}
     for items in (
@@ -217,7 +228,9 @@ async def test_positions_of_drivers_are_bounded(world: World) -> None:
     for pole in (90, -90):
         answer = await world.http.put("/v1/driver/location", json={"latitude": pole, "longitude": 180}, headers=world.as_driver)
         assert answer.status_code == 200
-    answer = await world.http.put("/v1/driver/location", json={"latitude": 1, "longitude": 1}, headers=world.token("driver", "drv_new"))
+    answer = await world.http.put(
+        "/v1/driver/location", json={"latitude": 1, "longitude": 1}, headers=world.token("driver", "drv_new")
+    )
     assert answer.status_code == 404
 
 

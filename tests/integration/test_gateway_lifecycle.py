@@ -14,7 +14,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def _post(world: World, path: str, who: dict[str, str], body: Any = None) -> tuple[int, dict[str, Any]]:
-    answer = await world.http.post(path, headers=who, json=body) if body is not None else await world.http.post(path, headers=who)
+    answer = (
+        await world.http.post(path, headers=who, json=body) if body is not None else await world.http.post(path, headers=who)
+    )
     return answer.status_code, answer.json()
 
 
@@ -78,7 +80,10 @@ async def test_an_order_that_is_picked_up_can_no_longer_be_cancelled(world: Worl
 async def test_a_restaurant_that_closes_rejects_and_the_order_is_to_be_cancelled(world: World) -> None:
     order_id = await world.paid()
     code, order = await _post(
-        world, f"/v1/restaurant/orders/{order_id}/reject", world.as_restaurant, {"reason": "closing_time", "unavailable_items": []}
+        world,
+        f"/v1/restaurant/orders/{order_id}/reject",
+        world.as_restaurant,
+        {"reason": "closing_time", "unavailable_items": []},
     )
     assert (code, order["status"]) == (200, "restaurant_rejected")
     audit = await world.pool.fetchval(
@@ -170,7 +175,9 @@ async def test_a_busy_driver_cannot_go_offline_and_publishes_where_they_are(worl
     assert (offline.status_code, offline.json()["order_id"]) == (409, order_id)
     here = await world.http.put("/v1/driver/location", json=at, headers=world.as_driver)
     assert here.json()["assignment"]["order_id"] == order_id
-    row = await world.pool.fetchrow("SELECT * FROM outbox WHERE aggregate_id = $1 AND type = 'driver.location_update'", order_id)
+    row = await world.pool.fetchrow(
+        "SELECT * FROM outbox WHERE aggregate_id = $1 AND type = 'driver.location_update'", order_id
+    )
     assert row is not None
     assert row["position"] is None
     assert json.loads(row["body"])["data"] == {"driver_id": world.driver, **at}
@@ -187,7 +194,11 @@ async def test_a_free_driver_publishes_nothing(world: World) -> None:
 async def test_restaurants_change_their_hours_and_menu(world: World) -> None:
     hours = {"hours": {"monday": [["18:00", "02:00"]]}, "time_zone": "America/New_York"}
     put = await world.http.put("/v1/restaurant/hours", json=hours, headers=world.as_restaurant)
-    assert (put.status_code, put.json()["time_zone"], put.json()["hours"]["monday"]) == (200, "America/New_York", [["18:00", "02:00"]])
+    assert (put.status_code, put.json()["time_zone"], put.json()["hours"]["monday"]) == (
+        200,
+        "America/New_York",
+        [["18:00", "02:00"]],
+    )
     items = [{"item_id": "itm_new", "name": "Ravioli", "unit_price": {"amount_minor": 1200, "currency": "EUR"}}]
     menu = await world.http.put("/v1/restaurant/menu", json={"items": items}, headers=world.as_restaurant)
     assert menu.status_code == 200, menu.text
@@ -199,7 +210,11 @@ async def test_listings_are_paged_without_gaps(world: World) -> None:
     placed = [await world.placed() for _ in range(5)]
     seen, cursor = [], None
     while True:
-        page = (await world.http.get("/v1/orders", params={"limit": 2} | ({"cursor": cursor} if cursor else {}), headers=world.as_customer)).json()
+        page = (
+            await world.http.get(
+                "/v1/orders", params={"limit": 2} | ({"cursor": cursor} if cursor else {}), headers=world.as_customer
+            )
+        ).json()
         seen += [o["order_id"] for o in page["orders"]]
         if not (cursor := page["next_cursor"]):
             break

@@ -5,6 +5,7 @@ import secrets
 from typing import Any
 
 import pytest
+
 from tests.integration.gateway_world import World, gateway_settings, served, world
 
 __all__ = ("gateway_settings", "served", "world")
@@ -24,7 +25,9 @@ async def test_an_order_is_priced_from_the_menu_and_stored_with_its_fact_and_its
         "total": {"amount_minor": 2550, "currency": "EUR"},
         "warnings": [],
     }
-    rows = await world.pool.fetch("SELECT type, broker FROM outbox WHERE aggregate_id = $1 ORDER BY broker, id", body["order_id"])
+    rows = await world.pool.fetch(
+        "SELECT type, broker FROM outbox WHERE aggregate_id = $1 ORDER BY broker, id", body["order_id"]
+    )
     assert [tuple(r) for r in rows] == [("order.placed", "kafka"), ("order.placed", "kafka"), ("payment.charge", "rabbitmq")]
 
 
@@ -62,7 +65,9 @@ async def test_the_same_key_of_another_customer_is_another_key(world: World) -> 
     assert first.json()["order_id"] != second.json()["order_id"]
 
 
-@pytest.mark.parametrize("key", [None, b"", b'""', b'"a', b"a b", "ключ".encode(), b'"' + b"a" * 256 + b'"', b"@12", b"(1 2)", b"?1"])
+@pytest.mark.parametrize(
+    "key", [None, b"", b'""', b'"a', b"a b", "ключ".encode(), b'"' + b"a" * 256 + b'"', b"@12", b"(1 2)", b"?1"]
+)
 async def test_a_request_without_a_usable_key_is_refused(world: World, key: bytes | None) -> None:
     headers: Any = world.as_customer if key is None else {**world.as_customer, "Idempotency-Key": key}
     answer = await world.http.post("/v1/orders", json=world.order(), headers=headers)

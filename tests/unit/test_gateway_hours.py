@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from gateway.hours import WEEKDAYS, Hours, opening
 
 BERLIN = "Europe/Berlin"
-ALL_WEEK = lambda *spans: {day: [list(span) for span in spans] for day in WEEKDAYS}  # noqa: E731
+
+
+def all_week(*spans: tuple[str, str]) -> Hours:
+    return {day: [list(span) for span in spans] for day in WEEKDAYS}
 
 
 def _utc(text: str) -> datetime:
@@ -26,7 +29,7 @@ def _local(text: str, zone: str = BERLIN) -> datetime:
     [("10:59:59", False), ("11:00", True), ("14:29:59", True), ("14:30", False), ("18:00", True), ("23:00", False)],
 )
 def test_a_restaurant_is_open_from_its_first_minute_until_before_its_last(at: str, *, is_open: bool) -> None:
-    hours = ALL_WEEK(("11:00", "14:30"), ("18:00", "23:00"))
+    hours = all_week(("11:00", "14:30"), ("18:00", "23:00"))
     assert opening(hours, BERLIN, _local(f"2026-06-10T{at}")).is_open is is_open
 
 
@@ -50,21 +53,21 @@ def test_a_closed_restaurant_says_when_it_opens_next() -> None:
 
 
 def test_a_restaurant_that_never_closes_has_no_closing_time() -> None:
-    for hours in (ALL_WEEK(("00:00", "24:00")), ALL_WEEK(("00:00", "00:00"))):
+    for hours in (all_week(("00:00", "24:00")), all_week(("00:00", "00:00"))):
         found = opening(hours, BERLIN, _local("2026-06-09T23:59"))
         assert found.is_open
         assert found.closes_at is None
 
 
 def test_hours_are_those_of_the_restaurant_not_of_the_server() -> None:
-    hours = ALL_WEEK(("18:00", "22:00"))
+    hours = all_week(("18:00", "22:00"))
     assert opening(hours, "Pacific/Kiritimati", _utc("2026-06-09T05:00")).is_open  # 19:00 of the same day at +14
     assert not opening(hours, BERLIN, _utc("2026-06-09T05:00")).is_open
     assert opening(hours, "America/New_York", _utc("2026-06-10T01:30")).is_open  # 21:30 of the day before
 
 
 def test_when_the_clock_shows_an_hour_twice_open_means_until_the_second() -> None:
-    hours = ALL_WEEK(("18:00", "02:30"))  # 25 October 2026, 03:00 CEST becomes 02:00 CET
+    hours = all_week(("18:00", "02:30"))  # 25 October 2026, 03:00 CEST becomes 02:00 CET
     assert opening(hours, BERLIN, _utc("2026-10-25T00:29")).is_open  # 02:29, the first
     assert opening(hours, BERLIN, _utc("2026-10-25T01:29")).is_open  # 02:29, the second
     assert not opening(hours, BERLIN, _utc("2026-10-25T01:30")).is_open
@@ -72,16 +75,16 @@ def test_when_the_clock_shows_an_hour_twice_open_means_until_the_second() -> Non
 
 
 def test_when_the_clock_skips_an_hour_a_time_in_it_is_the_moment_of_the_jump() -> None:
-    hours = ALL_WEEK(("18:00", "02:30"))  # 29 March 2026, 02:00 CET becomes 03:00 CEST
+    hours = all_week(("18:00", "02:30"))  # 29 March 2026, 02:00 CET becomes 03:00 CEST
     assert opening(hours, BERLIN, _utc("2026-03-29T00:00")).closes_at == _utc("2026-03-29T01:00")
-    early = ALL_WEEK(("02:30", "05:00"))
+    early = all_week(("02:30", "05:00"))
     assert opening(early, BERLIN, _utc("2026-03-29T00:30")).opens_at == _utc("2026-03-29T01:00")
     assert opening(early, BERLIN, _utc("2026-03-29T01:00")).is_open
 
 
 _TIMES = st.times().map(lambda t: t.replace(second=0, microsecond=0))
 _SPANS = st.lists(st.tuples(_TIMES, _TIMES).map(lambda span: [f"{t:%H:%M}" for t in span]), max_size=2)
-_WEEKS = st.fixed_dictionaries({day: _SPANS for day in WEEKDAYS})
+_WEEKS = st.fixed_dictionaries(dict.fromkeys(WEEKDAYS, _SPANS))
 _ZONES = st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "UTC"])
 _MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(lambda t: t.replace(tzinfo=UTC))  # noqa: DTZ001
 
@@ -120,7 +123,7 @@ def test_it_is_open_until_it_closes_and_closed_until_it_opens(hours: Hours, zone
 
 
 def test_every_day_of_two_years_has_its_hours_in_every_zone() -> None:
-    hours = ALL_WEEK(("12:00", "13:00"))
+    hours = all_week(("12:00", "13:00"))
     for zone in ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe"):
         day = date(2026, 1, 1)
         for _ in range(730):
