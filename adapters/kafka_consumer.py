@@ -7,6 +7,7 @@ restart at any time: `poll` then returns nothing and goes on trying.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import datetime
@@ -29,9 +30,32 @@ _REQUEST_TIMEOUT_MS: Final = 10_000
 _SESSION_MS: Final = 10_000
 _NEVER_MS: Final = 86_400_000  # a member that waits for its database stays a member
 _RETRY_S: Final = 0.5
+_SAY_EVERY_S: Final = 10.0
 _MEMBERS: Final = 5  # where a described group has its members
 _COMMIT_EVERY_S: Final = 1.0
+_SETTLE_S: Final = 5.0
+_SETTLE_TRIES: Final = 50
+_UNPLACED_MS: Final = 50
 _HOMELESS_S: Final = 45.0  # longer than a session and a rebalance: then the client is not coming back by itself
+
+
+class _Sparing(logging.Filter):
+    """Lets each sentence of the client pass once in a while: with Kafka away it says them hundreds of times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._said.get(record.msg, 0.0):
+            return False
+        self._said[record.msg] = now + _SAY_EVERY_S
+        return True
+
+
+for _name in ("aiokafka", "aiokafka.consumer.fetcher", "aiokafka.consumer.group_coordinator", "aiokafka.conn"):
+    logging.getLogger(_name).addFilter(_Sparing())
 
 
 class Partition(NamedTuple):
@@ -58,8 +82,8 @@ class TopicsMissing(CallAnOperator):
 
     def __init__(self, missing: Collection[str], bootstrap: str) -> None:
         names = ", ".join(sorted(missing))
-        super().__init__(f"Kafka at {bootstrap} has no topic {names}. Make it: `rushline topology apply`")
-        self.missing = frozenset(missing)
+        super().__init__(f"Kafka at {bootstrap} has no topic {names}")
+        self.missing, self.remedy = frozenset(missing), "Make it: `rushline topology apply`."
 
 
 class Consumer:
@@ -114,6 +138,8 @@ class Consumer:
             if self._client is None:
                 await self._connect()
             await self._commit_if_due()
+            if not self._listener.placed:
+                timeout_ms = min(timeout_ms, _UNPLACED_MS)  # look soon whether there is something to place
             async with asyncio.timeout(timeout_ms / 1000 + 1):  # a rebalance may take longer than our patience
                 fetched = await self._client.getmany(timeout_ms=timeout_ms, max_records=max_records)
         except TimeoutError:
@@ -150,11 +176,11 @@ class Consumer:
             bootstrap_servers=self._bootstrap, group_id=self._group, client_id=f"rushline-{self._group}",
             enable_auto_commit=False, auto_offset_reset="earliest", fetch_min_bytes=_FETCH_MIN_BYTES,
             fetch_max_wait_ms=self._linger_ms, request_timeout_ms=_REQUEST_TIMEOUT_MS, session_timeout_ms=_SESSION_MS,
-            max_poll_interval_ms=_NEVER_MS, retry_backoff_ms=100,
+            max_poll_interval_ms=_NEVER_MS, retry_backoff_ms=250,
         )  # fmt: skip
         try:
             await client.start()
-            missing = set(self._topics) - await client.topics()
+            missing = await self._missing(client)
         except BaseException:
             await _close(client)
             raise
@@ -163,6 +189,16 @@ class Consumer:
             raise TopicsMissing(missing, self._bootstrap)
         self._client, self._listener = client, _Listener(client)
         client.subscribe(self._topics, listener=self._listener)
+
+    async def _missing(self, client: Any) -> set[str]:
+        """Topics that are not there, also not in a while: brokers hear of new ones after the controller has made them."""
+        missing = set(self._topics)
+        for _ in range(_SETTLE_TRIES):
+            missing -= set(await client.topics())
+            if not missing:
+                break
+            await asyncio.sleep(_SETTLE_S / _SETTLE_TRIES)
+        return missing
 
     async def _disconnect(self) -> None:
         client, self._client, self._listener = self._client, None, _Listener()

@@ -1,17 +1,13 @@
 """The composition root of the streams: `python -m streams [GROUP…]`, all five where none is named."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Final
 
-import uvloop
-
-from adapters import telemetry
 from adapters.kafka_consumer import Consumer
-from adapters.settings import Settings, load_settings
+from adapters.process import serve
+from adapters.settings import Settings
 from orders.errors import Invalid
 from streams.analytics import Analytics
 from streams.audit import Audit
@@ -42,23 +38,22 @@ def group(noun: str, settings: Settings) -> Group:
 
 
 async def run(settings: Settings, groups: Sequence[str], stop: asyncio.Event) -> None:
-    """Be a member of each of these groups, until stopped. Raises `Invalid`, `TopicsMissing`."""
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        for each in [group(noun, settings) for noun in dict.fromkeys(groups or GROUPS)]:
-            linger_ms = max(settings.stream_linger_ms, each.linger_ms)
-            consumer = Consumer(settings.kafka_bootstrap, each.name, [each.topic], linger_ms=linger_ms)
-            await stack.enter_async_context(consumer)
-            dsn = settings.audit_url if each.schema == "audit" else settings.postgres_dsn
-            tasks.create_task(Stream(each, consumer, dsn, batch_rows=settings.stream_batch_rows).run(stop))
+    """Be a member of each of these groups, or of all, until stopped. Raises `Invalid`, `TopicsMissing`."""
+    wanted = [group(noun, settings) for noun in dict.fromkeys(groups or GROUPS)]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for each in wanted:
+                tasks.create_task(_follow(settings, each, stop))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
 
 
-async def _main() -> None:
-    settings, stop = load_settings(), asyncio.Event()
-    telemetry.configure("stream", settings)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    await run(settings, sys.argv[1:], stop)
+async def _follow(settings: Settings, group: Group, stop: asyncio.Event) -> None:
+    linger_ms = max(settings.stream_linger_ms, group.linger_ms)
+    dsn = settings.audit_url if group.schema == "audit" else settings.postgres_dsn
+    async with Consumer(settings.kafka_bootstrap, group.name, [group.topic], linger_ms=linger_ms) as consumer:
+        await Stream(group, consumer, dsn, batch_rows=settings.stream_batch_rows).run(stop)
 
 
 if __name__ == "__main__":
-    uvloop.run(_main())
+    serve("stream", lambda settings, stop: run(settings, sys.argv[1:], stop))

@@ -23,7 +23,7 @@ from streams.store import LostPartition, Move, Store
 _log = structlog.get_logger(__name__)
 _POLL_MS: Final = 500
 _LOOK_EVERY_S: Final = 1.0
-_RETRY_S: Final = 0.3
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 # What a single fact can do wrong: data, integrity, program limits, an exception raised in a function. Every other error of
 # the server (no such table, disk full, read-only) is about the server, and is waited for.
 _OF_THE_FACT: Final = ("22", "23", "54", "P0", "RL")
@@ -40,7 +40,7 @@ class Stream:
         self._group, self._consumer, self._batch_rows = group, consumer, batch_rows
         self._store = Store(group, dsn)
         self._next: dict[Partition, int] = {}
-        self._look_at = 0.0
+        self._look_at, self._wait_s = 0.0, _FIRST_WAIT_S
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until stopped. Raises `TopicsMissing`."""
@@ -48,6 +48,7 @@ class Stream:
             while not stop.is_set():
                 try:
                     await self.step()
+                    self._wait_s = _FIRST_WAIT_S
                 except (DatabaseUnavailable, PostgresError, *UNAVAILABLE) as error:
                     await self._trouble(error, stop)
         finally:
@@ -149,7 +150,8 @@ class Stream:
         metrics.RETRIES.labels(self._group.name).inc()
         await self._store.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _RETRY_S)
+            await asyncio.wait_for(stop.wait(), self._wait_s)
+        self._wait_s = min(self._wait_s * 2, _LONGEST_WAIT_S)
 
     def _count(self, done: Plan, seconds: float) -> None:
         name = self._group.name

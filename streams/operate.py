@@ -58,9 +58,10 @@ class Skipped(msgspec.Struct, frozen=True):
 async def replay(
     settings: Settings, group: Group, *, since: datetime | None = None, rebuild: bool = False, dry_run: bool = False
 ) -> list[Moved]:
-    """Let the group read again, from the beginning or a time on. Only facts that have not taken effect will.
+    """Let the group read again, from the beginning or a time on, and try what it holds. Only what has not taken effect will.
 
-    `rebuild` empties its read model first, so that all of them will. Raises `GroupRunning`, `CannotRebuild`.
+    `rebuild` empties its read model first, so that every fact that Kafka still has will; orders whose beginning it has no
+    more are held. Raises `GroupRunning`, `CannotRebuild`.
     """
     if rebuild and not group.read_models:
         raise CannotRebuild(group.name)
@@ -72,6 +73,7 @@ async def replay(
             if rebuild:
                 await _empty(db, group)
             await _move(db, group, moved)
+            await db.execute(_on(group, "WAKE_ALL"), group.name)
     return moved
 
 

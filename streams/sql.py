@@ -89,6 +89,9 @@ FROM (SELECT topic, partition, kafka_offset, coalesce(position <= $3, $4) AS ski
 WHERE held_facts.group_name = $1 AND (held_facts.topic, held_facts.partition, held_facts.kafka_offset)
     = (s.topic, s.partition, s.kafka_offset)
 """
+WAKE_ALL: Final[LiteralString] = """
+UPDATE SCHEMA.held_facts SET wake_at = clock_timestamp() WHERE group_name = $1 AND skipped_at IS NULL
+"""
 POSITION: Final[LiteralString] = "SELECT position FROM SCHEMA.stream_positions WHERE group_name = $1 AND order_id = $2"
 
 # Fraud: orders to look back on.

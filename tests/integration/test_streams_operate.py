@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from click.testing import CliRunner, Result
 
+from adapters.kafka_consumer import TopicsMissing
 from adapters.settings import Settings
+from console.stream import stream
 from orders.errors import Invalid, NotFound
 from orders.names import State
 from streams import operate
@@ -142,3 +145,45 @@ async def test_what_goes_out_into_the_world_is_never_done_again(own: Settings) -
     group = Notifications(topic=await own_topic(own), name=named("notifications"))
     with pytest.raises(operate.CannotRebuild):
         await operate.replay(own, group, rebuild=True)
+
+
+async def test_a_topic_that_is_not_there_is_named(own: Settings) -> None:
+    with pytest.raises(TopicsMissing, match=r"no\.such\.topic"):
+        await operate.replay(own, Support(topic="no.such.topic", name=named("support")))
+
+
+def _rushline(own: Settings, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
+    for name in ("postgres_dsn", "audit_dsn", "kafka_bootstrap"):
+        monkeypatch.setenv(f"RUSHLINE_{name.upper()}", getattr(own, name))
+    return CliRunner().invoke(stream, words)
+
+
+def test_the_command_line_shows_where_a_group_would_go(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = _rushline(own, monkeypatch, "replay", "audit", "--from-beginning", "--dry-run", "--json")
+    assert shown.exit_code == 0, shown.output
+    rows_shown = msgspec.json.decode(shown.stdout)
+    assert len(rows_shown) == 32
+    assert rows_shown[0] == {"group": "audit", "topic": "audit.events", "partition": 0, "was": None, "next_offset": 0}
+
+
+def test_the_command_line_moves_a_group(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _rushline(own, monkeypatch, "seek", "support", "orders.events", "3", "0", "--json")
+    assert done.exit_code == 0, done.output
+    again = _rushline(own, monkeypatch, "seek", "support", "orders.events", "3", "0", "--json")
+    assert msgspec.json.decode(again.stdout)[0]["was"] == 0
+
+
+def test_the_command_line_names_what_it_refuses(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, said in (
+        (("replay", "support"), "Give either --from-beginning or --since"),
+        (("replay", "support", "--since", "yesterday"), "is no time"),
+        (("replay", "nobody", "--from-beginning"), "nobody"),
+        (("replay", "fraud", "--from-beginning", "--rebuild"), "no read model"),
+        (("replay", "support", "--since", "2025-01-01", "--rebuild"), "built from the beginning"),
+        (("seek", "support", "audit.events", "0", "0"), "reads orders.events"),
+        (("seek", "support", "orders.events", "99", "0"), "the partitions 0 to 31"),
+        (("skip", "support", "ord_nobody"), "holds nothing of ord_nobody"),
+    ):
+        refused = _rushline(own, monkeypatch, *words)
+        assert refused.exit_code == 2, refused.output
+        assert said in refused.output
