@@ -14,6 +14,7 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 _CONNECT_TIMEOUT_S: Final = 5
+_SUBSCRIBE_TIMEOUT_S: Final = 10
 _HEARTBEAT_S: Final = 10
 _SHORTEST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 2.0
@@ -113,7 +114,8 @@ class Consumer:
         )
         try:
             connection.close_callbacks.add(lambda *_: lost.set())
-            subscriptions = [await self._subscribe(connection, queue, lost) for queue in self._slots]
+            async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
+                subscriptions = [await self._subscribe(connection, queue, lost) for queue in self._slots]
             log.info("consuming", queues=list(self._slots))
             await _first(stop, lost)
             if lost.is_set():

@@ -63,7 +63,7 @@ class Mover:
 
 
 def _headers(delivery: Delivery, error: BaseException, now: datetime) -> dict[str, Any]:
-    kept = {name: value for name, value in delivery.headers.items() if not name.startswith(_BROKERS_OWN)}
+    kept = {name: _sendable(value) for name, value in delivery.headers.items() if not name.startswith(_BROKERS_OWN)}
     return {
         FIRST_FAILED_AT: now.isoformat(),
         **kept,
@@ -72,3 +72,16 @@ def _headers(delivery: Delivery, error: BaseException, now: datetime) -> dict[st
         LAST_MESSAGE: str(error)[:_LONGEST_MESSAGE],
         CONSUMER: delivery.queue,
     }
+
+
+def _sendable(value: Any) -> Any:
+    """Texts in no known encoding arrive as bytes, which the driver reads and cannot send."""
+    match value:
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case dict():
+            return {name: _sendable(each) for name, each in value.items()}
+        case list():
+            return [_sendable(each) for each in value]
+        case _:
+            return value

@@ -5,19 +5,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
 from adapters.payments import OutcomeUnknown
 from adapters.settings import Settings
-from adapters.topology_declared import TopologyError
 from orders.lifecycle import Action
 from orders.names import DEAD_LETTERS, Command, Money, Queue, State
 from outbox.transition import apply
 from tests.fake_ports import FakePorts
 from tests.integration.workers_ground import NAME, Ground, ground
 from tests.making import change_of, eventually, placed, walked
-from workers.__main__ import run
 
 __all__ = ["ground"]
 
@@ -148,14 +145,6 @@ async def _cut_connections(stack: Settings) -> None:
         await eventually(found)
 
 
-async def test_a_queue_that_is_missing_is_named_at_the_start(ground: Ground, stack: Settings) -> None:
-    base = stack.rabbitmq_management_url.rstrip("/") + "/api/"
-    async with aiohttp.ClientSession(base) as session, session.delete(f"queues/{NAME}/drivers") as answer:
-        assert answer.status == 204
-    with pytest.raises(TopologyError, match="rabbitmq queue drivers"):
-        await run(ground.settings, list(Queue), asyncio.Event())
-
-
 async def test_workers_that_are_told_to_stop_finish_what_is_in_hand_and_release_the_rest(ground: Ground) -> None:
     fakes = FakePorts()
     orders = [await walked(ground.pool, State.PAYMENT_CONFIRMED) for _ in range(6)]
@@ -182,22 +171,3 @@ async def test_workers_that_are_told_to_stop_finish_what_is_in_hand_and_release_
         assert await ground.depth(Queue.RESTAURANTS) == 4
 
     await eventually(released)
-
-
-async def test_the_composition_root_works_with_the_real_adapters(ground: Ground) -> None:
-    """A provider that nobody serves: the charge goes through the tiers, is parked, and its order ends."""
-    order = await placed(ground.pool)
-    await ground.send(order, Command.PAYMENT_CHARGE)
-    stop = asyncio.Event()
-    settings = msgspec.structs.replace(ground.settings, time_scale=6_000.0, stripe_api_base="http://127.0.0.1:1")
-    running = asyncio.create_task(run(settings, [Queue.PAYMENTS], stop))
-
-    async def ended() -> None:
-        assert not running.done(), running
-        assert (await ground.order(order.order_id)).state is State.PAYMENT_FAILED
-
-    try:
-        await eventually(ended)
-    finally:
-        stop.set()
-        await asyncio.wait_for(running, 10)

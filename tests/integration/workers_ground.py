@@ -90,7 +90,7 @@ class Ground:
 
     @asynccontextmanager
     async def working(
-        self, fakes: FakePorts, *queues: Queue, pool: Pool | None = None, **changed: Any
+        self, fakes: FakePorts, *queues: Queue, pool: "Pool | None" = None, **changed: Any
     ) -> AsyncIterator[asyncio.Event]:
         """Workers on these queues (or all) meanwhile; they must end by themselves once stopped."""
         settings, stop = msgspec.structs.replace(self.settings, **changed), asyncio.Event()

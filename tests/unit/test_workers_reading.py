@@ -4,12 +4,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from pamqp.encode import field_table
 
 from adapters.rabbitmq_consumer import Delivery
 from orders.commands import ChargePayment, command_id
 from orders.errors import BadMessage
 from orders.ids import new_id
 from orders.names import Command
+from tests.making import NOW
+from workers.judge import TIERS, Wait
+from workers.moves import ATTEMPTS, FIRST_FAILED_AT, Mover
 from workers.task import attempts, read
 
 ORDER = new_id("ord")
@@ -70,3 +74,22 @@ def test_what_nobody_can_read_is_a_bad_message(delivery: Delivery) -> None:
 @pytest.mark.parametrize(("header", "count"), [("2", 2), (2, 2), ("many", 0), ("-1", 0), (None, 0), (["3"], 0)])
 def test_attempts_are_counted_from_the_header_and_from_nothing_else(header: Any, count: int) -> None:
     assert attempts({"rushline-attempts": header}) == count
+
+
+class _Published:
+    def __init__(self) -> None:
+        self.messages: list[tuple[Any, ...]] = []
+
+    async def publish(self, *message: Any) -> None:
+        self.messages.append(message)
+
+
+async def test_what_goes_to_a_tier_keeps_its_body_and_its_first_failure_and_can_always_be_sent() -> None:
+    published, delivery = _Published(), _delivery(strange=b"\xff", deep={"a": [b"\xfe"]})
+    await Mover(published, 60.0).to_tier(delivery, Wait(TIERS[1]), ValueError("x" * 1_000), NOW)
+    ((exchange, key, body, headers, priority, message_id, expiration_ms),) = published.messages
+    assert (exchange, key, body, message_id) == ("orders.retry.5m", "payment.charge", delivery.body, KEY)
+    assert (priority, expiration_ms) == (3, 5_000)
+    assert (headers[ATTEMPTS], headers[FIRST_FAILED_AT]) == ("1", NOW.isoformat())
+    assert "x-death" not in headers
+    assert len(field_table(headers)) < 2_000
