@@ -380,7 +380,7 @@ async def test_a_holder_that_is_paused_loses_its_lease_to_a_standby(settings: Se
         assert not await paused.lease.hold()
         order = await placed(pool)
         # What it still does after waking is harmless: the same positions twice.
-        assert await asyncio.gather(standby.step(), paused.step()) == [2, 2]
+        assert list(await asyncio.gather(standby.step(), paused.step())) == [2, 2]
         await _drained_kafka(pool)
 
         async def arrived() -> None:
