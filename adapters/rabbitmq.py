@@ -7,12 +7,13 @@ from typing import Final
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.abc import AbstractConnection
 
 from orders.envelope import CONTENT_TYPE
 from orders.errors import CallAnOperator, RetryLater
 
 _CONNECT_TIMEOUT_S: Final = 5
+_PERSISTENT: Final = 2
 _GONE: Final = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
 
 
@@ -43,8 +44,7 @@ class Publisher:
     def __init__(self, url: str, *, service: str, timeout_ms: int) -> None:
         self._url, self._name, self._timeout_s = url, f"rushline-{service}-publish", timeout_ms / 1000
         self._connection: AbstractConnection | None = None
-        self._channel: AbstractChannel | None = None
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._channel: aiormq.Channel | None = None
         self._opening = asyncio.Lock()
 
     async def publish(
@@ -58,19 +58,24 @@ class Publisher:
         expiration_ms: int | None = None,
     ) -> None:
         """Returns once the broker has stored it. Raises `Unroutable`, `Refused`, `BrokerUnavailable`."""
-        message = aio_pika.Message(
-            body,
+        properties = aiormq.spec.Basic.Properties(
             headers=dict(headers),
             content_type=CONTENT_TYPE,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            delivery_mode=_PERSISTENT,
             priority=priority,
             message_id=message_id,
-            expiration=None if expiration_ms is None else expiration_ms / 1000,
+            expiration=None if expiration_ms is None else str(expiration_ms),
         )
-        channel = None
+        channel = self._channel
         try:
-            channel, target = await self._open(exchange)
-            await target.publish(message, routing_key, mandatory=True, timeout=self._timeout_s)
+            if channel is None or channel.is_closed:
+                channel = await self._open()
+            # The channel beneath aio-pika's, because its own `publish` waits for the socket after every message: a
+            # window of confirms would be filled one by one.
+            await channel.basic_publish(
+                body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True,
+                timeout=self._timeout_s, wait=False,
+            )  # fmt: skip
         except aiormq.exceptions.PublishError as error:
             raise Unroutable(f"nothing on {exchange!r} takes {routing_key!r}") from error
         except aiormq.exceptions.DeliveryError as error:
@@ -79,7 +84,7 @@ class Publisher:
             await self._drop(channel)
             raise BrokerUnavailable(f"RabbitMQ did not confirm: {error!r}") from error
 
-    async def _open(self, exchange: str) -> tuple[AbstractChannel, AbstractExchange]:
+    async def _open(self) -> aiormq.Channel:
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
                 await self._close()
@@ -87,20 +92,20 @@ class Publisher:
                     self._connection = await aio_pika.connect(
                         self._url, timeout=_CONNECT_TIMEOUT_S, client_properties={"connection_name": self._name}
                     )
-                    self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-            if exchange not in self._exchanges:
-                self._exchanges[exchange] = await self._channel.get_exchange(exchange, ensure=False)
-            return self._channel, self._exchanges[exchange]
+                    channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                    beneath = await channel.get_underlay_channel()
+                    assert isinstance(beneath, aiormq.Channel)
+                    self._channel = beneath
+            return self._channel
 
-    async def _drop(self, channel: AbstractChannel | None) -> None:
-        """Give up the connection, unless another task has already made a new one."""
+    async def _drop(self, channel: aiormq.Channel | None) -> None:
+        """Give up this channel's connection, unless another task has done so and made a new one."""
         async with self._opening:
-            if channel is None or channel is self._channel:
+            if channel is self._channel:
                 await self._close()
 
     async def _close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
-        self._exchanges.clear()
         if connection is not None and not connection.is_closed:
             try:
                 async with asyncio.timeout(1):

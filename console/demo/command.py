@@ -64,7 +64,7 @@ def demo(
             about = {
                 "seed": seed, "cities": cities, "time_scale": time_scale, "rate": rate, "peak": peak,
                 "duration_s": duration_s, "took_s": round(time.monotonic() - began, 1), "became_quiet": quiet,
-                "processes": footprints(_pids(stage)),
+                "processes": footprints(stage.pids()),
                 "restarts": {name: count for name, count in stage.services.restarts.items() if count},
                 "rabbitmq_ui": stage.settings.rabbitmq_management_url.rsplit("@", 1)[-1],
                 "api": stage.settings.base_url,
@@ -82,11 +82,6 @@ def demo(
     show(report, out)
     _farewell(report, out, home, keep=keep)
     raise SystemExit(0 if report.passed else 1)
-
-
-def _pids(stage: Stage) -> dict[str, int]:
-    parts = {**stage.services.processes, **{f"sim-{name}": process for name, process in stage.world.processes.items()}}
-    return {name: process.pid for name, process in parts.items()}
 
 
 async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, with_faults: bool) -> None:

@@ -43,6 +43,11 @@ class Stage(msgspec.Struct, kw_only=True):
     db: Connection
     before: Before
 
+    def pids(self) -> dict[str, int]:
+        """Every process of ours and of the outside world, by name."""
+        parts = {**self.services.processes, **{f"sim-{name}": process for name, process in self.world.processes.items()}}
+        return {name: process.pid for name, process in parts.items()}
+
 
 @asynccontextmanager
 async def set_up(
