@@ -32,7 +32,7 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
     absent = await missing_on_rabbitmq(settings)
     if absent:
         raise TopologyError(f"Missing: {', '.join(absent)}.", "Run `rushline topology apply`.")
-    service = f"worker-{'-'.join(sorted(queue.value for queue in queues))}"
+    service = "worker" if set(queues) == set(Queue) else f"worker-{'-'.join(sorted(queue.value for queue in queues))}"
     async with (
         open_pool(settings.postgres_dsn, service=service, size=settings.database_pool_size) as pool,
         open_publisher(settings.rabbitmq_url, service=service, timeout_ms=settings.publish_timeout_ms) as publisher,
