@@ -83,10 +83,12 @@ class Worker:
 
     async def _quickly(self, task: Task) -> None:
         """A few tries within a moment: most failures are over by then, and a tier would cost a minute."""
+        began = perf_counter()
         try:
             return await self._carry_out(task)  # the first one bare: tenacity costs as much as the command does
         except Exception as error:
-            if not worth_a_quick_try(error):
+            slow = perf_counter() - began > _QUICK_S and not isinstance(error, LostRace)
+            if slow or not worth_a_quick_try(error):
                 raise
         await self._pause(random.uniform(0.01, 0.1))  # noqa: S311  # jitter
         async for attempt in AsyncRetrying(

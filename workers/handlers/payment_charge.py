@@ -22,7 +22,7 @@ from orders.order import Order
 from workers.outcome import Done, Outcome, Remember, Step
 
 _MOST_ATTEMPTS: Final = 3
-_LOOKS: Final = 3
+_TRIES: Final = 2
 
 
 class NotSettled(RetryLater):
@@ -40,20 +40,19 @@ async def payment_charge(command: ChargePayment, order: Order, payments: Payment
     if order.state is not State.PAYMENT_PROCESSING or order.payment_intent_id is None:
         raise Stale(f"the order is {order.state.value}; what was charged is the refund's business")
     look = again
-    for _ in range(_LOOKS):
+    for _ in range(_TRIES):
+        if look and (outcome := _settled(await payments.retrieve(order.payment_intent_id), order)) is not None:
+            return outcome
         try:
-            if look:
-                outcome = _settled(await payments.retrieve(order.payment_intent_id), order)
-                if outcome is not None:
-                    return outcome
             intent = await payments.confirm(
                 order.payment_intent_id, order.order_id, order.payment_attempt, order.payment_method_id
             )
-            return _settled(intent, order) or _unsettled(intent)
         except (CardDeclined, ProcessingErrorDecline) as decline:
             return _declined(decline, order)
         except (OutcomeUnknown, IntentUnexpectedState) as unknown:
             look, doubt = True, unknown
+        else:
+            return _settled(intent, order) or _unsettled(intent)
     raise doubt
 
 
