@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,10 +13,11 @@ import uvicorn
 import uvloop
 
 from adapters import telemetry
-from adapters.postgres import open_pool
+from adapters.postgres import DatabaseUnavailable, open_pool
 from adapters.settings import BadSettingError, Settings, load_settings
 from gateway.app import create_app
 from gateway.context import SERVICE, Gateway
+from gateway.edge import Edge
 from gateway.watch import Watch
 from outbox.transition import waits
 
@@ -34,11 +36,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         async with open_pool(settings.postgres_dsn, service=SERVICE, size=settings.database_pool_size) as pool:
             watch = Watch(pool)
             app = create_app(Gateway(settings, pool, waits(settings), watch))
-            config = uvicorn.Config(
-                app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_config=None, server_header=False,
-                timeout_keep_alive=30, timeout_graceful_shutdown=10, backlog=2048,
-            )  # fmt: skip
-            server = _Server(config)
+            server = _Server(_config(app))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch.run(stop))
                 tasks.create_task(_stop(server, stop))
@@ -47,6 +45,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 gc.freeze()
                 await server.serve(sockets=[listener])
                 stop.set()
+
+
+def _config(app: Edge) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_config=None, server_header=False,
+        proxy_headers=False, timeout_keep_alive=30, timeout_graceful_shutdown=10, backlog=2048,
+    )  # fmt: skip
 
 
 async def _stop(server: uvicorn.Server, stop: asyncio.Event) -> None:
@@ -76,4 +81,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    try:
+        uvloop.run(main())
+    except (BadSettingError, DatabaseUnavailable) as refusal:
+        sys.exit(str(refusal))

@@ -207,7 +207,7 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem (RFC 9457). `type` is stable; docs/problems.md lists them all."""
+    """A problem (RFC 9457). `type` is stable; gateway/problems.py lists them all."""
 
     type: str
     title: str

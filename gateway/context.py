@@ -59,20 +59,22 @@ class Gateway:
 
     async def rows(self, sql: str, *args: Any) -> list[Record]:
         with answering("the rows cannot be read"):
-            return await self.pool.fetch(sql, *args)
+            async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:
+                return await conn.fetch(sql, *args)
 
     async def row(self, sql: str, *args: Any) -> Record | None:
         with answering("the row cannot be read"):
-            return await self.pool.fetchrow(sql, *args)
+            async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:
+                return await conn.fetchrow(sql, *args)
 
 
 Gate: TypeAlias = NamedDependency[SkipValidation[Gateway]]
 
 
 def cause_of(request: HttpRequest) -> Cause:
-    """Who asks for the change, in which request."""
+    """Who asks for the change, in which request. The id is the caller's, so its prefix keeps it apart from any command's."""
     arrival: Arrival = request.scope["rushline"]  # type: ignore[typeddict-item]  # put there by gateway/edge.py
-    return Cause(id=arrival.request_id, actor=request.user, service=SERVICE, traceparent=arrival.traceparent)
+    return Cause(id=f"req_{arrival.request_id}", actor=request.user, service=SERVICE, traceparent=arrival.traceparent)
 
 
 def order_id_of(text: str) -> str:

@@ -24,7 +24,7 @@ from gateway.placing import place
 from gateway.resolution import resolve
 from gateway.schemas import PLACE_ORDER_EXAMPLE, CancelOrder, PlaceOrder, ResolveOrder
 from orders.decide import Wish
-from orders.facts import FactBody, read_fact
+from orders.facts import SCHEMA_VERSION, FactBody, read_fact
 from orders.lifecycle import Action, Deadline
 from orders.names import FINAL, Fact, Role
 from orders.order import Order
@@ -147,7 +147,7 @@ async def _decision(gateway: Gateway, order: Order) -> Decision | None:
     if order.deadline is not Deadline.CUSTOMER_DECISION:
         return None
     row = await gateway.row(sql.LAST_EVENT, order.order_id, Fact.RESTAURANT_REJECTED.value, order.placed_at)
-    fact = read_fact(0, row["fact"]) if row else None
+    fact = read_fact(SCHEMA_VERSION, row["fact"]) if row else None
     return Decision(unavailable_items=list(fact.data.get("unavailable_items", ())) if fact else [], until=order.deadline_at)
 
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_NEAR: Final = range(-1, 3)  # days around today that tell whether it is open
+_NEAR: Final = range(-1, 2)  # days around today that tell whether it is open
 _WEEK: Final = range(-1, 9)  # and when it opens next
 _MIDNIGHT: Final = "24:00"
 
@@ -14,7 +14,7 @@ Hours = Mapping[str, Sequence[Sequence[str]]]
 
 
 class Opening(NamedTuple):
-    """`closes_at` where it is open (None: not within two days), `opens_at` where it is closed (None: not within a week)."""
+    """`closes_at` where it is open (None: not before the day after tomorrow), `opens_at` where it is closed (None: not within a week)."""
 
     is_open: bool
     closes_at: datetime | None = None

@@ -1,5 +1,6 @@
 """The routes of machines: alive, ready, metrics, and the payment provider's events."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from litestar.response import Redirect
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import sql
-from gateway.context import Gate, Gateway
+from gateway.context import Gate, Gateway, answering
 from gateway.docs import problems
 from gateway.edge import Arrival
 from orders.decide import command_row
@@ -19,6 +20,7 @@ from orders.order import Order
 from outbox.transition import enqueue
 
 _PATIENCE: Final = timedelta(seconds=10)  # what a charge takes by itself; an event for an older one is a hint
+_READY_WITHIN_S: Final = 2.0
 _SETTLING: Final = frozenset({"payment_intent.succeeded", "payment_intent.payment_failed"})
 _OPEN: Final = {"exclude_from_auth": True}
 
@@ -44,7 +46,9 @@ async def livez() -> Health:
 @get("/readyz", opt=_OPEN, security=[{}], responses=problems(common=(500, 503)))
 async def readyz(gateway: Gate) -> Health:
     """Whether orders can be accepted: PostgreSQL answers. The brokers may be away."""
-    await gateway.row(sql.READY)
+    with answering("PostgreSQL does not answer"):
+        async with asyncio.timeout(_READY_WITHIN_S):
+            await gateway.row(sql.READY)
     return Health("ok")
 
 
@@ -81,7 +85,7 @@ async def _charge_again(gateway: Gateway, order: Order, arrival: Arrival) -> int
     """The pending charge, with its own identity: whoever has done it already takes it for the repeat that it is."""
     headers = {
         TRACEPARENT: arrival.traceparent,
-        "causationid": arrival.request_id,
+        "causationid": f"req_{arrival.request_id}",
         "correlationid": trace_id(order.traceparent),
     }
     charge = Command.PAYMENT_CHARGE

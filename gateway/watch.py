@@ -10,7 +10,8 @@ import structlog
 
 from adapters.postgres import UNAVAILABLE, Pool
 from gateway import sql
-from orders.facts import FactBody, read_fact
+from orders.errors import RushlineError
+from orders.facts import SCHEMA_VERSION, FactBody, read_fact
 from orders.names import FINAL
 
 _POLL_S: Final = 0.25
@@ -45,8 +46,8 @@ class Watch:
                 pause = self._poll_s
                 try:
                     await self.step()
-                except UNAVAILABLE as error:
-                    _log.warning("gateway.watch.unavailable", error=str(error))
+                except (*UNAVAILABLE, RushlineError) as error:
+                    _log.warning("gateway.watch.failed", error=repr(error))
                     pause = _AFTER_ERROR_S
                 self._changed.clear()
                 joined = asyncio.ensure_future(self._changed.wait())
@@ -70,7 +71,7 @@ class Watch:
             if order is None or row["position"] is None or row["position"] <= order.position:
                 continue
             order.position = row["position"]
-            fact = read_fact(0, row["fact"])
+            fact = read_fact(SCHEMA_VERSION, row["fact"])
             for mail in order.mail:
                 mail.put_nowait(fact)
         for order_id in {row["order_id"] for row in rows if row["done"]}:

@@ -154,17 +154,17 @@ async def seed_world(world: World) -> None:
             "INSERT INTO restaurants VALUES ($1, $2, $3, 52.5, 13.4, 'Europe/Berlin', $4, 'EUR', $5, 'http://127.0.0.1:1', 'whsec_x')",
             restaurant, f"Restaurant {restaurant[-4:]}", world.city, ALWAYS, fee,
         )  # fmt: skip
-        for item, name, amount, available in (
+        menu = (
             ("itm_pizza", "Pizza", price, True),
             ("itm_cola", "Cola", 250, True),
             ("itm_water", "Water", 200, True),
             ("itm_truffle", "Truffle", 9000, True),
             ("itm_soup", "Soup", 500, False),
             ("itm_gold", "Gold", MAX_AMOUNT_MINOR, True),
-        ):
-            await world.pool.execute(
-                "INSERT INTO menu_items VALUES ($1, $2, $3, $4, $5)", restaurant, item, name, amount, available
-            )
+        )
+        await world.pool.executemany(
+            "INSERT INTO menu_items VALUES ($1, $2, $3, $4, $5)", [(restaurant, *item) for item in menu]
+        )
     await world.pool.execute(
         "INSERT INTO drivers (driver_id, city, status, latitude, longitude, spot) VALUES ($1, $2, 'available', 52.5, 13.4, point(0, 0))",
         world.driver, world.city,

@@ -103,7 +103,9 @@ def _try(operation: Any, mode: Any, headers: dict[str, str]) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
-def test_whatever_is_sent_the_answer_is_one_that_the_document_knows(document: Any, running: tuple[str, World], mode: Any) -> None:
+def test_whatever_is_sent_the_answer_is_one_that_the_document_knows(
+    document: Any, running: tuple[str, World], mode: Any
+) -> None:
     tried, wrong = 0, []
     for found in document.get_all_operations():
         operation = found.ok()

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -80,3 +81,44 @@ async def test_lines_of_the_same_item_are_made_one(world: World) -> None:
     assert answer.json()["item_count"] == 5
     order = await world.http.get(f"/v1/orders/{answer.json()['order_id']}", headers=world.as_customer)
     assert [line["quantity"] for line in order.json()["items"]] == [5]
+
+
+async def test_a_closed_restaurant_refuses_and_says_when_it_opens(world: World) -> None:
+    await world.pool.execute(
+        "UPDATE restaurants SET hours = $2 WHERE restaurant_id = $1", world.restaurant, {"friday": [["18:00", "02:00"]]}
+    )
+    world.at[:] = [datetime(2026, 6, 12, 15, 59, tzinfo=UTC)]  # 17:59 in Berlin
+    answer = await world.place()
+    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (409, "restaurant-closed")
+    assert answer.json()["opens_at"] == "2026-06-12T16:00:00Z"
+    world.at[:] = [datetime(2026, 6, 12, 16, 0, tzinfo=UTC)]
+    assert (await world.place()).json()["warnings"] == []
+
+
+async def test_an_order_shortly_before_closing_is_accepted_with_a_warning_that_a_repeat_shows_too(world: World) -> None:
+    await world.pool.execute(
+        "UPDATE restaurants SET hours = $2 WHERE restaurant_id = $1", world.restaurant, {"friday": [["18:00", "02:00"]]}
+    )
+    world.at[:] = [datetime(2026, 6, 12, 23, 45, tzinfo=UTC)]  # 01:45 in Berlin
+    answer = await world.place("late")
+    warning = answer.json()["warnings"][0]
+    assert (answer.status_code, warning["code"], warning["closes_at"]) == (201, "closing_soon", "2026-06-13T00:00:00Z")
+    world.at[:] = [datetime(2026, 6, 13, 0, 30, tzinfo=UTC)]  # closed by now
+    assert (await world.place("late")).content == answer.content
+    assert (await world.place("later")).status_code == 409
+
+
+async def test_a_request_that_was_refused_may_be_put_right_under_its_key(world: World) -> None:
+    assert (await world.place("again", restaurant_id="rst_none")).status_code == 422
+    assert (await world.place("again")).status_code == 201
+
+
+async def test_a_caller_cannot_pose_as_a_command(world: World) -> None:
+    order_id = await world.paid()
+    pending = await world.pool.fetchval("SELECT pending FROM orders WHERE order_id = $1", order_id)
+    headers = {**world.as_customer, "X-Request-Id": next(iter(pending))}
+    await world.http.post(f"/v1/orders/{order_id}/cancel", headers=headers)
+    cause = await world.pool.fetchval(
+        "SELECT headers FROM order_events WHERE order_id = $1 AND type = 'order.cancelled'", order_id
+    )
+    assert cause["causationid"] == f"req_{next(iter(pending))}"
