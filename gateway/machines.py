@@ -9,6 +9,7 @@ from litestar import MediaType, Request, Response, Router, get, post
 from litestar.response import Redirect
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from adapters.stripe import verify_event
 from gateway import sql
 from gateway.context import Gate, Gateway, answering
 from gateway.docs import problems
@@ -67,8 +68,6 @@ async def home() -> Redirect:
 @post("/webhooks/stripe", opt=_OPEN, security=[{}], status_code=200, responses=problems(common=(400, 413, 500, 503)))
 async def stripe_event(request: Request[Any, Any, Any], gateway: Gate) -> Received:
     """The payment provider's events, signed. A hint that a charge which takes long has been settled; never a fact."""
-    from adapters.stripe import verify_event  # noqa: PLC0415  # the SDK is large, and most gateways never need it
-
     now = gateway.now()
     signature = request.headers.get("stripe-signature", "")
     event = verify_event(await request.body(), signature, gateway.settings.stripe_webhook_secret, now)
