@@ -9,10 +9,12 @@ RetryLater
 ├── ProcessingErrorDecline   definite: declined for now; confirm again with the next attempt number
 ├── ProviderUnavailable      certainly not executed: no connection, or too many requests
 ├── OutcomeUnknown           perhaps executed: timeout, 5xx, lost answer; retrieve the intent before anything else
-└── IntentUnexpectedState    the intent is not where this call may start from; retrieve it
+├── IntentUnexpectedState    the intent is not where this call may start from; retrieve it
+└── RefundOverlaps           more than is left: another refund is not recorded yet; load the order again
 CallAnOperator
 ├── BadProviderCredentials   the provider does not know our key
 └── ProviderRefused          the provider finds our request invalid
+    └── KeyTaken             the idempotency key was used with other parameters
 """
 
 from typing import Final, Literal, Protocol
@@ -111,6 +113,12 @@ class IntentUnexpectedState(RetryLater):
     slug = "intent-unexpected-state"
 
 
+class RefundOverlaps(RetryLater):
+    """The charge has less left than was asked for: another refund of it is not recorded yet. Load, count and ask again."""
+
+    slug = "refund-overlaps"
+
+
 class BadProviderCredentials(CallAnOperator):
     slug = "bad-provider-credentials"
 
@@ -119,6 +127,12 @@ class ProviderRefused(CallAnOperator):
     """The provider finds the request invalid: no such intent, more than is left to refund, a key with other parameters."""
 
     slug = "provider-refused"
+
+
+class KeyTaken(ProviderRefused):
+    """The idempotency key was used with other parameters before. Nothing was executed now."""
+
+    slug = "idempotency-key-taken"
 
 
 _FRAUD: Final = frozenset({"fraudulent", "merchant_blacklist", "highest_risk_level"})

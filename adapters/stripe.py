@@ -20,8 +20,10 @@ from adapters.payments import (
     BadSignature,
     Intent,
     IntentUnexpectedState,
+    KeyTaken,
     OutcomeUnknown,
     ProviderRefused,
+    RefundOverlaps,
     ProviderUnavailable,
     Refund,
     declined,
@@ -136,12 +138,15 @@ class StripePayments:
         if found is not None:
             return found
         try:
-            return await _with_fresh_keys(f"{order_id}:refund:{reason}", call, settled)
-        except (OutcomeUnknown, ProviderRefused):
+            # A key that was spent on another amount says nothing of this one.
+            return await _with_fresh_keys(f"{order_id}:refund:{reason}", call, settled, (_StoredFailure, KeyTaken))
+        except (OutcomeUnknown, ProviderRefused) as error:
             found = await settled()
-            if found is None:
-                raise
-            return found
+            if found is not None:
+                return found
+            if isinstance(error, ProviderRefused):
+                raise RefundOverlaps(f"{intent_id} does not give back {amount_minor} for {reason}: {error}") from error
+            raise
 
     async def _refund_for(self, intent_id: str, order_id: str, reason: str) -> Refund | None:
         """The living refund of this intent that was asked for with this reason."""
@@ -181,7 +186,10 @@ class _StoredFailure(OutcomeUnknown):
 
 
 async def _with_fresh_keys(
-    key: str, call: Callable[[str], Awaitable[_T]], settled: Callable[[], Awaitable[_T | None]] | None = None
+    key: str,
+    call: Callable[[str], Awaitable[_T]],
+    settled: Callable[[], Awaitable[_T | None]] | None = None,
+    spent: tuple[type[Exception], ...] = (_StoredFailure,),
 ) -> _T:
     """Call with this key. Where the provider only replays a stored 5xx, look what became of it, then go on with the next
     key of a fixed row, so that two callers at once still meet under the same one.
@@ -192,7 +200,7 @@ async def _with_fresh_keys(
     for number in range(1, _FRESH_KEYS + 1):
         try:
             return await _outcome(call(key if number == 1 else f"{key}:{number}"))
-        except _StoredFailure:
+        except spent:
             found = await settled() if settled is not None and not looked else None
             looked = True
             if found is not None:
@@ -221,7 +229,11 @@ def _named(error: stripe.StripeError) -> RushlineError:  # noqa: PLR0911  # one 
             return BadProviderCredentials(about)
         case stripe.InvalidRequestError(code="payment_intent_unexpected_state"):
             return IntentUnexpectedState(about)
-        case stripe.InvalidRequestError() | stripe.IdempotencyError():
+        case stripe.IdempotencyError():
+            return KeyTaken(about)
+        case stripe.InvalidRequestError(code="resource_missing", param="payment_method"):
+            return declined("resource_missing")
+        case stripe.InvalidRequestError():
             return ProviderRefused(about)
         case stripe.APIConnectionError() if isinstance(error.__cause__, _NEVER_CONNECTED):
             return ProviderUnavailable(f"{about}: {type(error.__cause__).__name__}")

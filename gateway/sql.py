@@ -90,15 +90,14 @@ ON CONFLICT (restaurant_id, item_id) DO UPDATE
 
 # A driver's status and place. Busy is the transition's to set and to end; no row where a busy driver would go offline.
 PUT_STATUS: Final[LiteralString] = """
-UPDATE drivers SET status = CASE WHEN status = 'busy' THEN 'busy' ELSE $2::text END, latitude = $3::double precision, longitude = $4::double precision,
-    spot = point($4 * 111.320 * cos(radians($3)), $3 * 110.574), updated_at = now()
+UPDATE drivers SET status = CASE WHEN status = 'busy' THEN 'busy' ELSE $2::text END, latitude = $3,
+    longitude = $4, updated_at = now()
 WHERE driver_id = $1 AND NOT (status = 'busy' AND $2 = 'offline') RETURNING status
 """
 
 # A driver's place.
 PUT_LOCATION: Final[LiteralString] = """
-UPDATE drivers SET latitude = $2::double precision, longitude = $3::double precision,
-    spot = point($3 * 111.320 * cos(radians($2)), $2 * 110.574), updated_at = now()
+UPDATE drivers SET latitude = $2, longitude = $3, updated_at = now()
 WHERE driver_id = $1 RETURNING status
 """
 

@@ -36,12 +36,11 @@ _UPSERT_MENUS: Final[LiteralString] = """
 
 # Drivers go home and are free, but for those who still carry an order.
 _UPSERT_DRIVERS: Final[LiteralString] = """
-    INSERT INTO drivers (driver_id, city, status, latitude, longitude, spot)
-    SELECT driver_id, city, 'available', latitude, longitude,
-           point(longitude * 111.320 * cos(radians(latitude)), latitude * 110.574)
+    INSERT INTO drivers (driver_id, city, status, latitude, longitude)
+    SELECT driver_id, city, 'available', latitude, longitude
     FROM unnest($1::text[], $2::text[], $3::float8[], $4::float8[]) AS d (driver_id, city, latitude, longitude)
     ON CONFLICT (driver_id) DO UPDATE SET
-        city = excluded.city, latitude = excluded.latitude, longitude = excluded.longitude, spot = excluded.spot,
+        city = excluded.city, latitude = excluded.latitude, longitude = excluded.longitude,
         status = CASE WHEN drivers.order_id IS NULL THEN 'available' ELSE drivers.status END, updated_at = now()
 """
 

@@ -3,11 +3,10 @@
 from typing import Final, LiteralString
 
 # A driver for an order: who is reserved for it already, or else the nearest who is free in its city and has not had it
-# before. A reservation that ran out, or whose order has found another driver, counts as none. `spot` is written with the
-# same projection (kilometres).
+# before. A reservation that ran out, or whose order has found another driver, counts as none.
 RESERVE_DRIVER: Final[LiteralString] = """
 WITH place AS (
-    SELECT r.latitude, r.longitude, point(r.longitude * 111.320 * cos(radians(r.latitude)), r.latitude * 110.574) AS spot
+    SELECT r.latitude, r.longitude, spot_of(r.latitude, r.longitude) AS spot
     FROM restaurants r WHERE r.restaurant_id = $2
 ), mine AS (
     UPDATE drivers SET reserved_until = clock_timestamp() + $5::interval

@@ -24,14 +24,20 @@ CREATE TABLE menu_items (
     PRIMARY KEY (restaurant_id, item_id)
 );
 
--- `spot` is in kilometres on a plane (outbox/sql.py projects degrees), so that the index's distance is a distance.
+-- Where degrees lie on a plane (Mercator, in units of a degree at the equator): angles are true, so within a city what is
+-- nearest on the plane is nearest on the ground, wherever that city is.
+CREATE FUNCTION spot_of(latitude double precision, longitude double precision) RETURNS point
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN point(longitude, degrees(ln(tan(radians(45 + least(greatest(latitude, -89), 89) / 2)))));
+
+-- `spot`: `spot_of` latitude and longitude, for the index.
 CREATE TABLE drivers (
     driver_id      text PRIMARY KEY,
     city           text NOT NULL,
     status         text NOT NULL CHECK (status IN ('offline', 'available', 'busy')),
     latitude       double precision NOT NULL,
     longitude      double precision NOT NULL,
-    spot           point NOT NULL,
+    spot           point NOT NULL GENERATED ALWAYS AS (spot_of(latitude, longitude)) STORED,
     order_id       text,
     reserved_for   text,
     reserved_until timestamptz,

@@ -6,7 +6,7 @@ import pytest
 
 from adapters.payments import (
     OutcomeUnknown,
-    ProviderRefused,
+    RefundOverlaps,
 )
 from orders.ids import new_id
 from tests.integration.payment_provider import ProviderProcess, World, visit
@@ -34,11 +34,20 @@ async def test_refunds_add_up_to_what_was_captured_and_no_further(world: World, 
     intent_id = await world.paid(order_id)
     part = await world.payments.refund(intent_id, order_id, "price_difference", 700, settle=False)
     assert (part.status, part.amount_minor, part.reason) == ("succeeded", 700, "price_difference")
-    with pytest.raises(ProviderRefused):
+    with pytest.raises(RefundOverlaps):
         await world.payments.refund(intent_id, order_id, "dispute_items", 1_801)
     await world.payments.refund(intent_id, order_id, "cancelled", 1_800)
     found = await world.payments.retrieve(intent_id)
     assert (found.status, found.captured_minor, found.refunded_minor) == ("succeeded", 2_500, 2_500)
+    assert await world.refunded_minor(order_id) == 2_500
+
+
+async def test_a_refund_that_overlapped_another_is_made_with_what_is_left(world: World, order_id: str) -> None:
+    intent_id = await world.paid(order_id)
+    await world.payments.refund(intent_id, order_id, "price_difference-7", 700)
+    with pytest.raises(RefundOverlaps):
+        await world.payments.refund(intent_id, order_id, "cancelled", 2_500)
+    await world.payments.refund(intent_id, order_id, "cancelled", 1_800)
     assert await world.refunded_minor(order_id) == 2_500
 
 

@@ -118,8 +118,8 @@ class Ground:
     async def add_driver(self, driver_id: str, city: str, latitude: float, longitude: float) -> None:
         async with connect(self.settings.migrate_url, service="tests") as owner:
             await owner.execute(
-                """INSERT INTO drivers (driver_id, city, status, latitude, longitude, spot)
-                   VALUES ($1, $2, 'available', $3, $4, point($4::float8 * 111.320 * cos(radians($3::float8)), $3::float8 * 110.574))""",
+                """INSERT INTO drivers (driver_id, city, status, latitude, longitude)
+                   VALUES ($1, $2, 'available', $3, $4)""",
                 driver_id, city, latitude, longitude,
             )  # fmt: skip
 

@@ -49,7 +49,7 @@ async def payment_refund(command: RefundPayment, order: Order, payments: Payment
         return Nothing()
     # More went back than we have recorded: it may be this very refund, whose answer was lost.
     lost = intent.refunded_minor > order.refunded
-    refund = await payments.refund(intent.id, order.order_id, reason, amount, settle=lost)
+    refund = await payments.refund(intent.id, order.order_id, _once(command), amount, settle=lost)
     if refund.status not in _LIVING:
         raise RefundFailed(f"{refund.id} is {refund.status}")
     total = order.refunded + refund.amount_minor
@@ -61,6 +61,11 @@ async def payment_refund(command: RefundPayment, order: Order, payments: Payment
             data={"refund_id": refund.id, "refund_reason": reason, "amount": refund.amount_minor, "refunded_total": total},
         )
     )
+
+
+def _once(command: RefundPayment) -> str:
+    """What makes a refund happen once. A part that was named may go back several times, each for a cause of its own."""
+    return f"{command.reason}-{command.position}" if command.amount else command.reason
 
 
 async def _settle(intent: Intent, order: Order, payments: Payments) -> Outcome:
