@@ -23,9 +23,9 @@ from adapters.payments import (
     KeyTaken,
     OutcomeUnknown,
     ProviderRefused,
-    RefundOverlaps,
     ProviderUnavailable,
     Refund,
+    RefundOverlaps,
     declined,
 )
 from adapters.settings import Settings

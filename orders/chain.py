@@ -12,6 +12,7 @@ from typing import Any, Final
 DOMAIN: Final = b"rushline/audit-event/v1\x00"
 GENESIS: Final = hashlib.sha256(b"rushline/audit-genesis/v1\x00").hexdigest()
 MAX_EVENT_BYTES: Final = 60 * 1024
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SAFE: Final = 2**53 - 1  # RFC 8785 writes numbers as IEEE doubles: integers beyond this would change
 
 
@@ -22,11 +23,17 @@ class NotCanonicalError(ValueError):
 def canonical(event: Mapping[str, Any]) -> bytes:
     """The one spelling of an event: keys sorted, no blanks, UTF-8. Raises `NotCanonicalError`, also above 60 KiB."""
     _check(event)
-    text = json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _fitting(_spelled(event))
+
+
+def _spelled(event: Mapping[str, Any]) -> bytes:
     try:
-        data = text.encode()
+        return _ENCODER.encode(event).encode()
     except UnicodeEncodeError as error:
         raise NotCanonicalError("half of a surrogate pair has no UTF-8") from error
+
+
+def _fitting(data: bytes) -> bytes:
     if len(data) > MAX_EVENT_BYTES:
         raise NotCanonicalError(f"an event may have {MAX_EVENT_BYTES} bytes, this one has {len(data)}")
     return data
@@ -38,7 +45,7 @@ def _check(value: object) -> None:
             return
         case int() if -_SAFE <= value <= _SAFE:
             return
-        case Mapping():
+        case dict() | Mapping():  # `dict` first: asking for the abstract class costs more than the rest together
             for key, item in value.items():
                 if not (isinstance(key, str) and key.isascii()):
                     raise NotCanonicalError(f"the key {key!r} is not ASCII text")
@@ -55,10 +62,18 @@ def event_hash(event: Mapping[str, Any]) -> str:
     return hashlib.sha256(DOMAIN + canonical({k: v for k, v in event.items() if k != "hash"})).hexdigest()
 
 
-def seal(event: Mapping[str, Any], prev_hash: str) -> dict[str, Any]:
-    """The event with its link to the one before and its own hash."""
+def seal(event: Mapping[str, Any], prev_hash: str) -> tuple[str, bytes]:
+    """The event with its link to the one before and its own hash: that hash, and the canonical bytes of the whole.
+
+    The fields before and after `hash` are spelled once, and put together without it (what is hashed) and with it.
+    """
     linked = {**event, "prev_hash": prev_hash}
-    return {**linked, "hash": event_hash(linked)}
+    _check(linked)
+    before = _spelled({k: v for k, v in linked.items() if k < "hash"})[1:-1]
+    after = _spelled({k: v for k, v in linked.items() if k > "hash"})[1:-1]  # never empty: `prev_hash` is among them
+    lead = before + b"," if before else b""
+    digest = hashlib.sha256(DOMAIN + b"{" + lead + after + b"}").hexdigest()
+    return digest, _fitting(b'{%b"hash":"%b",%b}' % (lead, digest.encode(), after))
 
 
 def first_broken(events: Iterable[Mapping[str, Any]]) -> int | None:

@@ -116,18 +116,18 @@ def _events(
             city=order.city, driver_id=order.driver_id, currency=order.currency, total=order.total,
             reason=wish.reason, actor=cause.actor, data=data,
         )  # fmt: skip
-        audit = _audit(order, body, (event_id, audit_id), wish, cause, head)
-        head, previous = audit["hash"], order.state
+        head, audit = _audit(order, body, (event_id, audit_id), wish, cause, head)
+        previous = order.state
         events.append(
             Event(
-                position=position, event_id=event_id, audit_id=audit_id, type=fact, action=audit["action"],
-                fact=_JSON.encode(body), audit=chain.canonical(audit),
+                position=position, event_id=event_id, audit_id=audit_id, type=fact, action=audit_action(fact),
+                fact=_JSON.encode(body), audit=audit,
             )
         )  # fmt: skip
     return tuple(events), msgspec.structs.replace(order, position=position, chain_head=head)
 
 
-def _audit(order: Order, fact: facts.FactBody, ids: tuple[str, str], wish: Wish, cause: Cause, head: str) -> dict[str, Any]:
+def _audit(order: Order, fact: facts.FactBody, ids: tuple[str, str], wish: Wish, cause: Cause, head: str) -> tuple[str, bytes]:
     return chain.seal(
         {
             "v": 1,

@@ -12,9 +12,8 @@ from streams.commanding import command
 from streams.group import Group, Incoming, fact_of
 
 PUSHED: Final = {
+    # What a customer waits for, and no more: steps between are on the tracking page.
     Fact.PAYMENT_CONFIRMED: "order_confirmed",
-    Fact.RESTAURANT_ACCEPTED: "restaurant_accepted",
-    Fact.DRIVER_ASSIGNED: "driver_assigned",
     Fact.ORDER_PICKED_UP: "picked_up",
     Fact.ORDER_DELIVERED: "delivered",
 }

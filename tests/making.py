@@ -219,3 +219,9 @@ def _codes(names: Any) -> str:
 
 if __name__ == "__main__":
     (REPOSITORY / "docs" / "lifecycle.md").write_text(lifecycle_page())
+
+
+def sealed(event: Mapping[str, Any], prev_hash: str) -> dict[str, Any]:
+    """The event as the chain's next link."""
+    whole: dict[str, Any] = msgspec.json.decode(chain.seal(event, prev_hash)[1])
+    return whole

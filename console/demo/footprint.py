@@ -27,10 +27,13 @@ def footprints(pids: Mapping[str, int]) -> dict[str, Footprint]:
 
 
 def _footprint(pid: int) -> Footprint | None:
+    """The process and its children. Pages that they share are counted once, with the process itself."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        family = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        stats = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in family]
+        pages = [list(map(int, Path(f"/proc/{each}/statm").read_text().split())) for each in family]
     except OSError:
         return None
-    cpu = (int(stat[_UTIME]) + int(stat[_STIME])) / _TICKS
-    return Footprint(round(cpu, 2), round(pages * _PAGE / 2**20, 1))
+    cpu = sum(int(stat[field]) for stat in stats for field in (_UTIME, _STIME)) / _TICKS
+    own = pages[0][1] + sum(resident - shared for _, resident, shared, *_ in pages[1:])
+    return Footprint(round(cpu, 2), round(own * _PAGE / 2**20, 1))

@@ -21,7 +21,7 @@ from stack import anywhere
 from stack.place import SERVERS
 from stack.ports import Ports as StackPorts
 
-PROCESSES = 9
+PROCESSES = 6  # fewer than by default: on two cores, a process of its own for everything costs more than it gives
 
 
 class AlreadyRunning(Refuse):
@@ -45,8 +45,13 @@ class Stage(msgspec.Struct, kw_only=True):
 
     def pids(self) -> dict[str, int]:
         """Every process of ours and of the outside world, by name."""
+        servers = {
+            f"server-{name}": server.pid
+            for name, server in anywhere.status(Path(self.settings.home)).items()
+            if server.pid is not None
+        }
         parts = {**self.services.processes, **{f"sim-{name}": process for name, process in self.world.processes.items()}}
-        return {name: process.pid for name, process in parts.items()}
+        return {**servers, **{name: process.pid for name, process in parts.items()}}
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from tests.integration.streams_making import (
     publish,
     rows,
 )
-from tests.making import eventually
+from tests.making import eventually, sealed
 
 _EVENTS = "SELECT * FROM audit.events WHERE order_id = $1 ORDER BY position"
 _BROKEN = "SELECT position, reason FROM audit.broken_events WHERE order_id = $1 ORDER BY position"
@@ -73,7 +73,7 @@ async def test_an_event_that_was_sealed_onto_another_history_is_set_aside(own: S
     topic, changes = await own_topic(own), journey()
     order_id, sent = changes[0].order.order_id, audits(changes, topic)
     event = msgspec.json.decode(sent[8].body)
-    forged = chain.seal({k: v for k, v in event.items() if k != "hash"}, "ab" * 32)
+    forged = sealed({k: v for k, v in event.items() if k != "hash"}, "ab" * 32)
     sent[8] = msgspec.structs.replace(sent[8], body=chain.canonical(forged))
     await _stored(own, sent, topic)
     (found,) = await rows(own, _BROKEN, order_id)
@@ -85,7 +85,7 @@ async def test_another_event_at_a_position_that_is_taken_is_set_aside_once(own: 
     topic, changes = await own_topic(own, partitions=1), journey()
     order_id, sent = changes[0].order.order_id, audits(changes, topic)
     event = msgspec.json.decode(sent[1].body)
-    other = chain.seal({**{k: v for k, v in event.items() if k != "hash"}, "reason": "other"}, event["prev_hash"])
+    other = sealed({**{k: v for k, v in event.items() if k != "hash"}, "reason": "other"}, event["prev_hash"])
     again = msgspec.structs.replace(sent[1], body=chain.canonical(other))
     await _stored(own, [*sent[:-1], again, again, *sent, again], topic)
 

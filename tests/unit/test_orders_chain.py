@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orders import chain
-from tests.making import REPOSITORY
+from tests.making import REPOSITORY, sealed
 
 EVENTS = 5
 VALUES = st.recursive(
@@ -31,7 +31,7 @@ def _record() -> list[dict[str, Any]]:
             "actor": {"type": "system", "id": "x"},
             "details": {"n": 1},
         }
-        events.append(chain.seal(event, head))
+        events.append(sealed(event, head))
         head = events[-1]["hash"]
     return events
 
@@ -125,7 +125,7 @@ def test_a_removed_swapped_or_doubled_event_shows_at_its_position(position: int)
 def test_an_event_that_was_sealed_again_shows_at_the_next(position: int) -> None:
     record = _record()
     event = record[position - 1]
-    record[position - 1] = chain.seal({**event, "details": {"n": 2}}, event["prev_hash"])
+    record[position - 1] = sealed({**event, "details": {"n": 2}}, event["prev_hash"])
     assert chain.first_broken(record) == position + 1
 
 
