@@ -70,7 +70,6 @@ class Producer:
             max_batch_size=_BATCH_BYTES,
             request_timeout_ms=self._timeout_ms,
             retry_backoff_ms=100,
-            compression_type="lz4",
         )
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):

@@ -73,7 +73,7 @@ async def stripe_event(request: Request[Any, Any, Any], gateway: Gate) -> Receiv
     event = verify_event(await request.body(), signature, gateway.settings.stripe_webhook_secret, now)
     if event.type not in _SETTLING:
         return Received(0)
-    row = await gateway.row(sql.ORDER_OF_INTENT, event.intent_id)
+    row = await gateway.row(sql.ORDER_OF_INTENT, event.order_id, event.intent_id)
     order = msgspec.convert(row["order_row"], Order) if row else None
     if order is None or order.state is not State.PAYMENT_PROCESSING or now - order.updated_at < _PATIENCE:
         return Received(0)

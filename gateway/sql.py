@@ -111,8 +111,10 @@ FROM drivers d LEFT JOIN orders o ON o.order_id = d.order_id LEFT JOIN restauran
 WHERE d.driver_id = $1
 """
 
-# The order of a payment intent.
-ORDER_OF_INTENT: Final[LiteralString] = "SELECT to_jsonb(o) AS order_row FROM orders o WHERE payment_intent_id = $1"
+# The order that a payment intent says it is for, if that is so.
+ORDER_OF_INTENT: Final[LiteralString] = """
+SELECT to_jsonb(o) AS order_row FROM orders o WHERE order_id = $1 AND payment_intent_id = $2
+"""
 
 # Whether the server answers.
 READY: Final[LiteralString] = "SELECT 1"

@@ -9,8 +9,8 @@ from uuid import UUID
 
 PREFIXES: Final = ("ord", "cus", "rst", "drv", "itm", "evt", "aud", "cmd", "dsp", "sup")
 _VERSION_7: Final = 0x7000
-_VERSION_8: Final = 0x8000
 _VARIANT: Final = 0x8000_0000_0000_0000
+_VARIANT_DIGITS: Final = "89ab"
 _ID: Final = re.compile(r"([a-z]{3})_[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -29,11 +29,9 @@ def derived_id(prefix: str, *cause: str | int) -> str:
     UUIDv8 (RFC 9562, section 5.8) over SHA-256 of the parts, each with its length so that no two causes run together.
     """
     parts = "".join(f"{len(text)}:{text}" for text in map(str, cause))
-    digest = hashlib.sha256(f"rushline/id/{prefix}/{parts}".encode()).digest()
-    number = int.from_bytes(digest[:16], "big")
-    number = number & ~(0xF000 << 64) | _VERSION_8 << 64
-    number = number & ~(0xC000 << 48) | _VARIANT
-    return f"{prefix}_{UUID(int=number)}"
+    digits = hashlib.sha256(f"rushline/id/{prefix}/{parts}".encode()).hexdigest()
+    variant = _VARIANT_DIGITS[int(digits[16], 16) & 0b11]
+    return f"{prefix}_{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def is_id(text: str, prefix: str) -> bool:

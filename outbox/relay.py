@@ -23,7 +23,7 @@ from outbox.low_water import LowWater
 
 _FIRST_WAIT_S: Final = 0.005
 # After a small batch: a step costs about the same for one row as for fifty. Facts can wait a little longer than commands.
-_GATHER_S: Final = {Broker.RABBITMQ: 0.008, Broker.KAFKA: 0.025}
+_GATHER_S: Final = {Broker.RABBITMQ: 0.008, Broker.KAFKA: 0.040}
 _FEW: Final = 10
 _LONGEST_RETRY_S: Final = 1.0
 _LOOK_AROUND_S: Final = 1.0  # horizon, what is set aside

@@ -4,7 +4,7 @@ from typing import Final, LiteralString
 
 # An order by its id, and whether this command has been done.
 LOAD: Final[LiteralString] = """
-SELECT to_jsonb(o) AS order_row, EXISTS (SELECT FROM inbox WHERE message_id = $2) AS done FROM orders o WHERE order_id = $1
+SELECT to_jsonb(o)::text AS order_row, EXISTS (SELECT FROM inbox WHERE message_id = $2) AS done FROM orders o WHERE order_id = $1
 """
 
 # The one door: see migrations/0001_orders.sql.

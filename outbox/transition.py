@@ -24,6 +24,7 @@ _LOST_RACE: Final = "RL001"
 _LOST_DRIVER: Final = "RL002"
 _UNIQUE: Final = "23505"
 _ATTEMPTS: Final = 5
+_ORDER: Final = msgspec.json.Decoder(Order)
 
 Executor: TypeAlias = "Connection | Pool"
 Clock = Callable[[], datetime]
@@ -60,7 +61,7 @@ async def load(db: Executor, order_id: str, message_id: str = "") -> tuple[Order
         raise DatabaseUnavailable(f"the order cannot be loaded: {error}") from error
     if row is None:
         raise NotFound(f"there is no order {order_id}")
-    return msgspec.convert(row["order_row"], Order), row["done"]
+    return _ORDER.decode(row["order_row"]), row["done"]
 
 
 async def apply(db: Executor, change: Change, *, done_command: str | None = None) -> Order:
@@ -74,7 +75,7 @@ async def apply(db: Executor, change: Change, *, done_command: str | None = None
     try:
         await db.execute(
             sql.APPLY,
-            msgspec.to_builtins(change.order), change.expected,
+            change.order, change.expected,
             [e.position for e in events], [e.event_id for e in events], [e.audit_id for e in events],
             [e.type.value for e in events], [e.action for e in events],
             [e.fact for e in events], [e.audit for e in events],

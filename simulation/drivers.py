@@ -28,7 +28,7 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     no_show_rate: float = 0.005
     release_rate: float = 0.008
-    location_rate: float = 1.0
+    location_rate: float = 0.25  # of trips that tell where they are, on the way
     no_show_next: int = 0
     release_next: int = 0
     deaf: bool = False
@@ -208,7 +208,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cities", type=int, default=CITIES)
     parser.add_argument("--drivers-per-city", type=int, default=DRIVERS_PER_CITY)
-    parser.add_argument("--ask-every-s", type=float, default=120.0, help="each driver asks what they carry; 0: never")
+    parser.add_argument("--ask-every-s", type=float, default=600.0, help="each driver asks what they carry; 0: never")
     parser.add_argument("--time-scale", type=float, default=1.0, help="60: a minute of driving takes a second")
     return parser.parse_args()
 

@@ -39,7 +39,7 @@ class Analytics(Group):
     """Counts, amounts and times since the order was placed, each in the minute in which it happened."""
 
     noun = "analytics"
-    linger_ms = 200
+    linger_ms = 500
     read_models = ("analytics_minutes", "analytics_orders")
 
     def __init__(self, *, topic: str = ORDERS_TOPIC, name: str = "") -> None:

@@ -16,7 +16,7 @@ class Audit(Group):
 
     noun = "audit"
     schema = "audit"
-    linger_ms = 200
+    linger_ms = 500
     durable = True
 
     def __init__(self, *, topic: str = AUDIT_TOPIC, name: str = "") -> None:

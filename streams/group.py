@@ -54,7 +54,7 @@ class Group:
 
     noun: str = ""
     schema: Schema = "public"
-    linger_ms: int = 50
+    linger_ms: int = 150
     durable: bool = False  # the last facts before a crash of the database are read again: it need not wait for its disk
     read_models: tuple[str, ...] = ()  # tables that can be emptied and built again from the facts
 

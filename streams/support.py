@@ -63,7 +63,7 @@ class Support(Group):
     """The read model behind support's search."""
 
     noun = "support"
-    linger_ms = 200
+    linger_ms = 500
     read_models = ("support_orders",)
 
     def __init__(self, *, topic: str = ORDERS_TOPIC, name: str = "") -> None:

@@ -39,7 +39,6 @@ CREATE TABLE orders (
 CREATE INDEX orders_by_customer ON orders (customer_id, placed_at DESC);
 CREATE INDEX orders_by_restaurant ON orders (restaurant_id, placed_at DESC);
 CREATE INDEX orders_due ON orders (deadline_at) WHERE deadline_at IS NOT NULL;
-CREATE UNIQUE INDEX orders_by_intent ON orders (payment_intent_id) WHERE payment_intent_id IS NOT NULL;
 
 -- Every step of every order, for SSE, investigations, rebuilt topics. Partitioned by day; old days are dropped whole.
 CREATE TABLE order_events (
