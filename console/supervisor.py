@@ -30,6 +30,11 @@ class Part(msgspec.Struct, frozen=True):
 
     name: str
     argv: tuple[str, ...]
+    nice: int = 0
+
+
+# Whoever follows the facts can wait when processors are short: nobody's order depends on it.
+_NICE: Final = {"stream": 10}
 
 
 def plan(processes: int | None = None, copies: Mapping[str, int] | None = None) -> list[Part]:
@@ -49,7 +54,7 @@ def plan(processes: int | None = None, copies: Mapping[str, int] | None = None) 
     parts += [Part(f"stream-{'+'.join(names)}", ("stream", *names)) for names in streams]
     many = copies or {}
     return [
-        part if number == 0 else Part(f"{part.name}-{number + 1}", part.argv)
+        Part(part.name if number == 0 else f"{part.name}-{number + 1}", part.argv, _NICE.get(part.argv[0], 0))
         for part in parts
         for number in range(many.get(part.argv[0], 1))
     ]
@@ -108,7 +113,7 @@ class Supervisor:
 
     async def _once(self, part: Part, output: IO[bytes], stop: asyncio.Event) -> int:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "console", *part.argv,
+            "nice", "-n", str(part.nice), sys.executable, "-m", "console", *part.argv,
             env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         self.processes[part.name] = process

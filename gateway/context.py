@@ -57,6 +57,13 @@ class Gateway:
             async with self.pool.acquire(timeout=_ACQUIRE_S) as conn, conn.transaction():
                 yield conn
 
+    @asynccontextmanager
+    async def connection(self, what: str) -> AsyncIterator[Connection]:
+        """One connection, for a statement that is its own transaction. Raises `DatabaseUnavailable`."""
+        with answering(what):
+            async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:
+                yield conn
+
     async def rows(self, sql: str, *args: Any) -> list[Record]:
         with answering("the rows cannot be read"):
             async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:

@@ -68,13 +68,8 @@ def fingerprint(body: msgspec.Struct) -> str:
 
 
 def stored_answer(row: Record, body_hash: str) -> bytes | None:
-    """The answer that this key had before, or None where this request is the first and holds the key's lock.
-
-    Raises `KeyReused`, `KeyInFlight`.
-    """
+    """The answer that this key had before, or None where this request is the first. Raises `KeyReused`."""
     if row["body_hash"] is None:
-        if not row["locked"]:
-            raise KeyInFlight("the first request with this key is under way")
         return None
     if row["body_hash"] != body_hash:
         raise KeyReused("this key belongs to a request with another body")

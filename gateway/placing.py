@@ -5,12 +5,12 @@ from typing import Final
 
 import msgspec
 
-from adapters.postgres import Connection, Record, UniqueViolation
+from adapters.postgres import Record
 from gateway import sql
 from gateway.answers import Money, OrderWarning, PlacedOrder
 from gateway.context import Gateway
 from gateway.hours import Opening, opening
-from gateway.idempotency import fingerprint, stored_answer
+from gateway.idempotency import KeyInFlight, fingerprint, stored_answer
 from gateway.menu import UnknownRestaurant, lines_for
 from gateway.problems import Refused
 from gateway.schemas import PlaceOrder
@@ -21,7 +21,8 @@ from orders.lifecycle import Action
 from orders.money import price
 from orders.names import State
 from orders.order import Address, Order
-from outbox.transition import apply
+from outbox.transition import Request, RequestAnswered, RequestUnderWay
+from outbox.transition import place as place_order
 
 _JSON: Final = msgspec.json.Encoder()
 
@@ -40,16 +41,17 @@ async def place(gateway: Gateway, key: str, body: PlaceOrder, cause: Cause) -> b
     """
     body_hash = fingerprint(body)
     try:
-        async with gateway.transaction("the order cannot be placed") as conn:
-            return await _place(conn, gateway, key, body_hash, body, cause)
-    except UniqueViolation:  # the first request committed between our look and our lock
-        async with gateway.transaction("the order cannot be placed") as conn:
-            return await _place(conn, gateway, key, body_hash, body, cause)
+        return await _place(gateway, key, body_hash, body, cause)
+    except RequestAnswered:  # between our look and our write
+        return await _place(gateway, key, body_hash, body, cause)
+    except RequestUnderWay as error:
+        raise KeyInFlight("the first request with this key is under way") from error
 
 
-async def _place(conn: Connection, gateway: Gateway, key: str, body_hash: str, body: PlaceOrder, cause: Cause) -> bytes:
+async def _place(gateway: Gateway, key: str, body_hash: str, body: PlaceOrder, cause: Cause) -> bytes:
+    """Two round trips: what there is to know, and the order together with its answer."""
     item_ids = [item.item_id for item in body.items]
-    row = await conn.fetchrow(sql.BEGIN_PLACING, cause.actor.id, key, body.restaurant_id, item_ids)
+    row = await gateway.row(sql.BEGIN_PLACING, cause.actor.id, key, body.restaurant_id, item_ids)
     assert row is not None
     if answer := stored_answer(row, body_hash):
         return answer
@@ -57,8 +59,9 @@ async def _place(conn: Connection, gateway: Gateway, key: str, body_hash: str, b
     order, warnings = _new_order(row, body, cause, now, timedelta(seconds=gateway.settings.closing_soon_s))
     change = decide(order, Wish(action=Action.PLACE, data=_data(order)), cause, now, gateway.wait)
     answer = _JSON.encode(_answer(order, warnings))
-    await conn.execute(sql.REMEMBER_KEY, cause.actor.id, key, body_hash, order.order_id, answer)
-    await apply(conn, change)
+    request = Request(customer_id=cause.actor.id, key=key, body_hash=body_hash, answer=answer)
+    async with gateway.connection("the order cannot be placed") as conn:
+        await place_order(conn, change, request)
     return answer
 
 

@@ -2,19 +2,12 @@
 
 from typing import Final, LiteralString
 
-# All that placing an order must know, in one trip: a stored answer to this key, else the key's lock; restaurant and prices.
+# All that placing an order must know, in one trip: a stored answer to this key, restaurant and prices.
 BEGIN_PLACING: Final[LiteralString] = """
-SELECT k.body_hash, k.answer,
-       CASE WHEN k.key IS NULL THEN pg_try_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0)) END AS locked,
-       r.name, r.city, r.time_zone, r.hours, r.currency, r.delivery_fee,
+SELECT k.body_hash, k.answer, r.name, r.city, r.time_zone, r.hours, r.currency, r.delivery_fee,
        (SELECT jsonb_agg(m) FROM menu_items m WHERE m.restaurant_id = $3 AND m.item_id = ANY ($4::text[])) AS menu
 FROM (VALUES (1)) AS one LEFT JOIN idempotency_keys k ON k.customer_id = $1 AND k.key = $2
 LEFT JOIN restaurants r ON r.restaurant_id = $3
-"""
-
-# The answer to a key, in the transaction that does what it answers.
-REMEMBER_KEY: Final[LiteralString] = """
-INSERT INTO idempotency_keys (customer_id, key, body_hash, order_id, answer) VALUES ($1, $2, $3, $4, $5)
 """
 
 # A customer's orders, newest first, from where the last page ended.

@@ -12,6 +12,12 @@ APPLY: Final[LiteralString] = """
 SELECT apply_transition($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 """
 
+# The same for an order's first change, together with the answer to the request that placed it.
+PLACE: Final[LiteralString] = """
+SELECT place_order($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+                   $25)
+"""
+
 # A command is done without a change of the order: remember it, and stop watching it.
 FINISH: Final[LiteralString] = """
 WITH done AS (INSERT INTO inbox (message_id, done_at) VALUES ($2, $3) ON CONFLICT DO NOTHING)

@@ -5,7 +5,7 @@ Two round trips. A lost race raises `LostRace` and is started again from the loa
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, LiteralString, TypeAlias
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -15,13 +15,14 @@ from adapters.settings import Settings
 from orders import commands, facts
 from orders.decide import Cause, Change, Wait, Wish, decide
 from orders.envelope import OutboxRow
-from orders.errors import AlreadyDone, LostRace, NotFound
+from orders.errors import AlreadyDone, LostRace, NotFound, Refuse
 from orders.lifecycle import Deadline
 from orders.order import Order
 from outbox import sql
 
 _LOST_RACE: Final = "RL001"
 _LOST_DRIVER: Final = "RL002"
+_KEY_BUSY: Final = "RL004"
 _UNIQUE: Final = "23505"
 _ATTEMPTS: Final = 5
 _ORDER: Final = msgspec.json.Decoder(Order)
@@ -34,6 +35,27 @@ class DriverTaken(LostRace):
     """The driver's reservation ran out before the order could take them. Nothing was written; look for another."""
 
     slug = "driver-taken"
+
+
+class RequestUnderWay(Refuse):
+    """Another request with this idempotency key is being answered. Nothing was written."""
+
+    slug = "idempotency-in-flight"
+
+
+class RequestAnswered(AlreadyDone):
+    """A request with this idempotency key was answered meanwhile. Nothing was written; its answer is stored."""
+
+    slug = "idempotency-answered"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of a request that places an order: the same key gets the same answer."""
+
+    customer_id: str
+    key: str
+    body_hash: str
+    answer: bytes
 
 
 def utc_now() -> datetime:
@@ -71,10 +93,27 @@ async def apply(db: Executor, change: Change, *, done_command: str | None = None
     `DatabaseUnavailable`. In each case nothing was written, except that after `DatabaseUnavailable` the outcome is
     unknown: load again, and the position tells.
     """
+    await _write(db, sql.APPLY, (), change, done_command)
+    return change.order
+
+
+async def place(db: Executor, change: Change, request: Request) -> Order:
+    """Write an order's first change and the answer to the request that placed it. Returns the order as written.
+
+    Raises `RequestUnderWay`, `RequestAnswered` (read its answer), `DatabaseUnavailable` as `apply` does.
+    """
+    await _write(db, sql.PLACE, (request.customer_id, request.key, request.body_hash, request.answer), change, None)
+    return change.order
+
+
+async def _write(
+    db: Executor, statement: LiteralString, before: tuple[str | bytes, ...], change: Change, done_command: str | None
+) -> None:
     events, rows = change.events, change.commands
     try:
         await db.execute(
-            sql.APPLY,
+            statement,
+            *before,
             change.order, change.expected,
             [e.position for e in events], [e.event_id for e in events], [e.audit_id for e in events],
             [e.type.value for e in events], [e.action for e in events],
@@ -88,14 +127,17 @@ async def apply(db: Executor, change: Change, *, done_command: str | None = None
         raise _meaning(error, change, done_command) from error
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the change may or may not be written: {error}") from error
-    return change.order
 
 
-def _meaning(error: PostgresError, change: Change, done_command: str | None) -> Exception:
+def _meaning(error: PostgresError, change: Change, done_command: str | None) -> Exception:  # noqa: PLR0911  # one row per answer
     state, order_id = sqlstate(error), change.order.order_id
     constraint = str(getattr(error, "constraint_name", "") or "")
     if state == _LOST_DRIVER:
         return DriverTaken(f"driver {change.take_driver} is no longer reserved for {order_id}")
+    if state == _KEY_BUSY:
+        return RequestUnderWay("the first request with this key has not been answered yet")
+    if state == _UNIQUE and constraint == "idempotency_keys_pkey":
+        return RequestAnswered("a request with this key was answered meanwhile")
     if state == _UNIQUE and constraint == "inbox_pkey":
         return AlreadyDone(f"command {done_command} was done by another worker")
     if state == _LOST_RACE or (state == _UNIQUE and constraint == "orders_pkey"):

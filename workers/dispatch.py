@@ -40,7 +40,7 @@ async def handle(task: Task, order: Order, ports: Ports, *, again: bool, now: da
         case commands.OrderDeadline() as command:
             return await order_deadline(command, order)
         case commands.PushNotification() as command:
-            return await notification_push(command, order, ports.messages, task.id, now=now)
+            return await notification_push(command, order, ports.messages)
         case commands.SmsNotification() as command:
             return await notification_sms(command, order, ports.messages, task.id, now=now)
         case _:

@@ -73,6 +73,11 @@ class Faults:
 
     async def people_misbehave(self) -> None:
         """On top of the seeded shares, so that even a short evening has some of each."""
+        stages = ("placed", "payment_processing", "payment_confirmed", "restaurant_notified", "restaurant_accepted",
+                  "driver_assigned")  # fmt: skip
+        await self._world.behave("customers", plots_next=[*(f"cancel_at_{stage}" for stage in stages), "declined",
+                                                          "insufficient_funds"])  # fmt: skip
+        await self._world.behave("restaurants", reject_next=2, closing_next=1, unavailable_next=1, silent_next=1)
         await self._world.behave("drivers", no_show_next=3, release_next=2)
         await self._world.behave("provider", lost_answer_rate=0.003, error_after_rate=0.003)
 

@@ -192,6 +192,29 @@ BEGIN
     END IF;
 END $$;
 
+-- An order and the answer to the request that placed it, together or not at all. Raises RL004 while another request with
+-- this key is under way; the key's unique violation where one has been answered meanwhile.
+CREATE FUNCTION place_order(
+    p_customer text, p_key text, p_body_hash text, p_answer bytea,
+    p_order jsonb, p_expected integer,
+    p_positions integer[], p_event_ids text[], p_audit_ids text[], p_types text[], p_actions text[], p_facts bytea[], p_audits bytea[],
+    p_fact_version smallint, p_headers jsonb, p_at timestamptz,
+    p_command_ids text[], p_command_types text[], p_command_positions integer[], p_command_bodies bytea[],
+    p_command_priorities smallint[], p_command_version smallint,
+    p_done_command text, p_take_driver text, p_free_driver text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended(p_customer || '/' || p_key, 0)) THEN
+        RAISE EXCEPTION 'a request with this key is under way' USING ERRCODE = 'RL004';
+    END IF;
+    INSERT INTO idempotency_keys (customer_id, key, body_hash, order_id, answer)
+    VALUES (p_customer, p_key, p_body_hash, p_order ->> 'order_id', p_answer);
+    PERFORM apply_transition(
+        p_order, p_expected, p_positions, p_event_ids, p_audit_ids, p_types, p_actions, p_facts, p_audits, p_fact_version,
+        p_headers, p_at, p_command_ids, p_command_types, p_command_positions, p_command_bodies, p_command_priorities,
+        p_command_version, p_done_command, p_take_driver, p_free_driver);
+END $$;
+
 -- Partitions of the events by day, some days ahead; days older than p_hot_days are dropped whole. Runs as its owner, so
 -- that the clock needs no right to create or drop tables.
 CREATE FUNCTION maintain_order_events(p_hot_days integer, p_ahead_days integer) RETURNS integer

@@ -152,6 +152,7 @@ async def test_a_restaurant_in_an_outage_answers_503(restaurants: tuple[Restaura
 async def test_a_driver_who_is_told_twice_drives_once(door: Door, session: aiohttp.ClientSession) -> None:
     drivers = Drivers(FLAGS, door.gateway)
     drivers.behaviour.now.no_show_rate = drivers.behaviour.now.release_rate = 0
+    drivers.behaviour.now.location_rate = 1
     push = {"to": COUNTRY.drivers[0].driver_id, "data": {"template": "driver_assigned", "order_id": "ord_1"}}
     async with TestServer(drivers.application()) as server:
         for _ in range(2):

@@ -214,7 +214,7 @@ async def test_a_push_that_fails_is_forgotten_and_an_sms_is_not(error: Exception
     messages.always = {"push": error, "sms": error}
     push = PushNotification(**_at(order), recipient=order.customer_id, template="delivered")
     with pytest.raises(NotDelivered):
-        await notification_push(push, order, messages, "cmd_9", now=NOW)
+        await notification_push(push, order, messages)
     sms = SmsNotification(**_at(order), recipient=order.customer_id, template="delivered")
     with pytest.raises(type(error)):
         await notification_sms(sms, order, messages, "cmd_9", now=NOW)

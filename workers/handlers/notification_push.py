@@ -1,7 +1,5 @@
 """`notification.push`: tells somebody once. What fails is counted and forgotten."""
 
-from datetime import datetime
-
 from orders.commands import PushNotification
 from orders.errors import Refuse, RetryLater
 from orders.order import Order
@@ -10,9 +8,7 @@ from workers.ports import Messages, NotDelivered
 from workers.templates import push_data, render
 
 
-async def notification_push(
-    command: PushNotification, order: Order, messages: Messages, message_id: str, *, now: datetime
-) -> Outcome:
+async def notification_push(command: PushNotification, order: Order, messages: Messages) -> Outcome:
     text = render(command.template, command.recipient, order, command.params)
     try:
         await messages.send_push(command.recipient, text.title, text.body, push_data(command.template, order, command.params))
