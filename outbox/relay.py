@@ -22,9 +22,12 @@ from outbox.lease import Lease
 from outbox.low_water import LowWater
 
 _FIRST_WAIT_S: Final = 0.005
-# After a small batch: a step costs about the same for one row as for fifty. Facts can wait a little longer than commands.
-_GATHER_S: Final = {Broker.RABBITMQ: 0.008, Broker.KAFKA: 0.040}
-_FEW: Final = 10
+# After a batch that was not full: a step costs about the same for one row as for fifty, so the more there was, the longer
+# the next one gathers. Facts can wait longer than commands.
+_GATHER_S: Final = 0.005
+_GATHER_MORE_S: Final = 0.002  # for each row
+_GATHER_MOST_S: Final = {Broker.RABBITMQ: 0.020, Broker.KAFKA: 0.100}
+_FEW: Final = 4  # a quarter of a batch is as good as full
 _LONGEST_RETRY_S: Final = 1.0
 _LOOK_AROUND_S: Final = 1.0  # horizon, what is set aside
 _REFUSALS: Final = 5  # a nack may be a passing trouble of a queue; five in a row are not
@@ -54,7 +57,8 @@ class Relay:
                         self._look_again = 0.0
                         wait = self._idle_s
                     elif moved := await self.step():
-                        wait = 0.0 if moved >= self._batch // _FEW else _GATHER_S[self._lane.broker]
+                        full = moved >= self._batch // _FEW
+                        wait = 0.0 if full else min(_GATHER_S + moved * _GATHER_MORE_S, _GATHER_MOST_S[self._lane.broker])
                     else:
                         wait = min(max(wait * 2, _FIRST_WAIT_S), self._idle_s)
                 except RetryLater as error:

@@ -31,7 +31,7 @@ from workers import metrics, store
 from workers.dispatch import handle
 from workers.judge import Ack, Again, Park, Verdict, Wait, judge, reason_of, worth_a_quick_try
 from workers.moves import Mover
-from workers.outcome import Done, Nothing, Remember, Step
+from workers.outcome import Done, Forgotten, Nothing, Remember, Step
 from workers.ports import Ports
 from workers.task import Task, attempts, read
 
@@ -135,6 +135,8 @@ class Worker:
                     return
                 case Nothing(also):
                     await store.finish_and_tell(self._pool, order, task.id, also, now)
+                    return
+                case Forgotten():
                     return
                 case _:
                     assert_never(outcome)

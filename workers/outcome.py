@@ -33,4 +33,8 @@ class Nothing(msgspec.Struct, frozen=True):
     also: tuple[OutboxRow, ...] = ()
 
 
-Outcome = Step | Remember | Done | Nothing
+class Forgotten(msgspec.Struct, frozen=True):
+    """The command is done and nothing is written about it. A redelivery does it again."""
+
+
+Outcome = Step | Remember | Done | Nothing | Forgotten

@@ -3,7 +3,7 @@
 from orders.commands import PushNotification
 from orders.errors import Refuse, RetryLater
 from orders.order import Order
-from workers.outcome import Nothing, Outcome
+from workers.outcome import Forgotten, Outcome
 from workers.ports import Messages, NotDelivered
 from workers.templates import push_data, render
 
@@ -14,4 +14,4 @@ async def notification_push(command: PushNotification, order: Order, messages: M
         await messages.send_push(command.recipient, text.title, text.body, push_data(command.template, order, command.params))
     except (Refuse, RetryLater) as error:
         raise NotDelivered(str(error)) from error
-    return Nothing()  # whether a push arrives is not known: there is no fact about it
+    return Forgotten()  # whether it arrives is not known: no fact about it, and no memory of it
