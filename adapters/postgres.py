@@ -1,6 +1,6 @@
 """The only importer of asyncpg: pools, connections, and what their errors mean to us."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
@@ -58,12 +58,23 @@ def _server_settings(service: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, service: str, size: int) -> AsyncIterator[Pool]:
-    """A pool of up to `size` connections. Raises `DatabaseUnavailable` where the server cannot be reached at all."""
+async def open_pool(dsn: str, *, service: str, size: int, ready: bool = False, warm: Sequence[str] = ()) -> AsyncIterator[Pool]:
+    """A pool of up to `size` connections. Raises `DatabaseUnavailable` where the server cannot be reached at all.
+
+    `ready`: all of them from the start, and kept. A new connection costs tens of milliseconds of this process's time
+    (passwords, types), and so does the first use of a statement with new types: `warm` are prepared at once.
+    """
+
+    async def prepare(conn: Any) -> None:
+        await _prepare(conn)
+        for statement in warm:
+            await conn.prepare(statement)
+
     try:
         pool = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=size, timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S,
-            init=_prepare, reset=_leave_as_is, server_settings=_server_settings(service), max_inactive_connection_lifetime=300,
+            dsn, min_size=size if ready else 1, max_size=size, timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=_COMMAND_TIMEOUT_S, init=prepare, reset=_leave_as_is, server_settings=_server_settings(service),
+            max_inactive_connection_lifetime=0 if ready else 300,
         )  # fmt: skip
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error}") from error

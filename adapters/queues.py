@@ -1,22 +1,39 @@
 """The only place that looks at RabbitMQ from outside: what its queues hold, and a message put in by hand."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+import aio_pika
 
 from adapters.settings import Settings
 from adapters.topology import management
+from adapters.topology_declared import TopologyError
 
 _VHOST: Final = "%2F"
+_TIMEOUT_S: Final = 5
 
 
 async def queue_depths(settings: Settings) -> dict[str, int]:
-    """Messages in each queue, those in the hands of consumers included. The broker counts every few seconds.
+    """Messages in each queue: what is ready now, or what the broker last counted (every few seconds, those in the hands of
+    consumers included), whichever is more.
 
-    Raises `TopologyError` where the management interface does not answer.
+    Raises `TopologyError` where RabbitMQ does not answer.
     """
     async with management(settings) as session, session.get(f"queues/{_VHOST}") as response:
-        return {queue["name"]: int(queue.get("messages", 0)) for queue in await response.json()}
+        counted = {queue["name"]: int(queue.get("messages", 0)) for queue in await response.json()}
+    ready = await _ready(settings, counted)
+    return {name: max(count, ready[name]) for name, count in counted.items()}
+
+
+async def _ready(settings: Settings, names: Iterable[str]) -> dict[str, int]:
+    try:
+        async with await aio_pika.connect(settings.rabbitmq_url, timeout=_TIMEOUT_S) as connection:
+            channel = await connection.channel()
+            queues = [await channel.declare_queue(name, passive=True) for name in names]
+            return {queue.name: queue.declaration_result.message_count or 0 for queue in queues}
+    except (aio_pika.exceptions.AMQPError, OSError, TimeoutError) as error:
+        raise TopologyError(f"RabbitMQ does not answer: {error!r}.", "Start it (`rushline up`).") from error
 
 
 async def put_by_hand(

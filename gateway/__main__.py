@@ -3,23 +3,31 @@
 import asyncio
 import signal
 import sys
+from typing import Final
 
 import uvloop
 
 from adapters import telemetry
 from adapters.postgres import DatabaseUnavailable, open_pool
 from adapters.settings import BadSettingError, Settings, load_settings
+from gateway import sql
 from gateway.app import create_app
 from gateway.context import SERVICE, Gateway
 from gateway.server import Server, listen
 from gateway.watch import Watch
+from outbox.sql import APPLY, ENQUEUE, LOAD, PLACE
 from outbox.transition import waits
+
+# What the first customers of a rush would otherwise wait for.
+WARM: Final = (LOAD, APPLY, PLACE, ENQUEUE, sql.BEGIN_PLACING, sql.GRANTED, sql.DRIVER, sql.PUT_LOCATION, sql.ORDER_OF_INTENT)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop, then finish what is under way. Raises `BadSettingError`, `DatabaseUnavailable`."""
     with listen(settings) as listener:
-        async with open_pool(settings.postgres_dsn, service=SERVICE, size=settings.database_pool_size) as pool:
+        async with open_pool(
+            settings.postgres_dsn, service=SERVICE, size=settings.database_pool_size, ready=True, warm=WARM
+        ) as pool:
             watch = Watch(pool)
             server = Server(create_app(Gateway(settings, pool, waits(settings), watch)))
             async with asyncio.TaskGroup() as tasks:

@@ -17,6 +17,7 @@ from adapters.topology import missing_on_rabbitmq
 from adapters.topology_declared import TopologyError
 from adapters.webhooks import Webhooks
 from orders.names import Queue
+from outbox.sql import APPLY, LOAD
 from outbox.transition import utc_now
 from workers.delivery import Worker
 from workers.drivers import DriverTable
@@ -34,7 +35,9 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
         raise TopologyError(f"Missing: {', '.join(absent)}.", "Run `rushline topology apply`.")
     service = "worker" if set(queues) == set(Queue) else f"worker-{'-'.join(sorted(queue.value for queue in queues))}"
     async with (
-        open_pool(settings.postgres_dsn, service=service, size=settings.database_pool_size) as pool,
+        open_pool(
+            settings.postgres_dsn, service=service, size=settings.database_pool_size, ready=True, warm=(LOAD, APPLY)
+        ) as pool,
         open_publisher(settings.rabbitmq_url, service=service, timeout_ms=settings.publish_timeout_ms) as publisher,
         StripePayments(settings) as payments,
         Webhooks(settings) as webhooks,

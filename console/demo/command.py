@@ -21,6 +21,7 @@ from console.demo.faults import Faults, told
 from console.demo.footprint import footprints
 from console.demo.gathering import fact_counts, gather
 from console.demo.invariants import judge_all
+from console.demo.pace import Pace, choose
 from console.demo.progress import draw
 from console.demo.report import Report, show, write
 from console.demo.stage import Stage, set_up
@@ -35,8 +36,8 @@ _REPORT: Final = "demo-report.json"
 @click.command()
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same country and the same evening.")
 @click.option("--cities", default=50, show_default=True)
-@click.option("--rate", default=12.0, show_default=True, help="Orders a second outside the rush.")
-@click.option("--peak", default=40.0, show_default=True, help="Orders a second within the rush.")
+@click.option("--rate", type=float, help="Orders a second outside the rush. Default: what fits the rush.")
+@click.option("--peak", type=float, help="Orders a second within the rush. Default: 40, or less on a slow machine.")
 @click.option("--duration", "duration_s", default=50.0, show_default=True, help="Seconds.")
 @click.option("--time-scale", default=60.0, show_default=True, help="Business seconds in a second.")
 @click.option("--patience", "patience_s", default=90.0, show_default=True, help="Seconds to wait for quiet afterwards.")
@@ -44,13 +45,16 @@ _REPORT: Final = "demo-report.json"
 @click.option("--free-ports", is_flag=True, help="Listen on free ports, beside another stack.")
 @click.option("--keep", is_flag=True, help="Leave the servers running afterwards.")
 def demo(
-    *, seed: int, cities: int, rate: float, peak: float, duration_s: float, time_scale: float, patience_s: float,
+    *, seed: int, cities: int, rate: float | None, peak: float | None, duration_s: float, time_scale: float, patience_s: float,
     with_faults: bool, free_ports: bool, keep: bool,
 ) -> None:  # fmt: skip
     """A dinner hour of a small country, with faults, and a report. Exit code 0 only where every promise held."""
     home = Path(load_settings().home).resolve()
-    load = Load(rate=rate, peak=peak, duration_s=duration_s, patience_s=30.0)
+    pace = choose(rate, peak)
+    load = Load(rate=pace.rate, peak=pace.peak, duration_s=duration_s, patience_s=30.0)
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+    _introduce(out, pace, cities)
 
     async def play() -> Report:
         async with set_up(home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, keep=keep) as stage:
@@ -62,7 +66,7 @@ def demo(
                 stage.db, stage.settings, stage.world, stage.before, windows=faults.windows, parked=faults.parked
             )
             about = {
-                "seed": seed, "cities": cities, "time_scale": time_scale, "rate": rate, "peak": peak,
+                "seed": seed, "cities": cities, "time_scale": time_scale, "rate": pace.rate, "peak": pace.peak, "slowness": pace.slowness,
                 "duration_s": duration_s, "took_s": round(time.monotonic() - began, 1), "became_quiet": quiet,
                 "processes": footprints(stage.pids()),
                 "restarts": {name: count for name, count in stage.services.restarts.items() if count},
@@ -82,6 +86,15 @@ def demo(
     show(report, out)
     _farewell(report, out, home, keep=keep)
     raise SystemExit(0 if report.passed else 1)
+
+
+def _introduce(out: Console, pace: Pace, cities: int) -> None:
+    slow = (
+        ""
+        if pace.slowness == 1
+        else f" Processes of this machine talk {pace.slowness:g} times slower than usual: the rush is smaller."
+    )
+    out.print(f"A dinner hour of {cities} cities in a minute: {pace.rate:g} orders a second, {pace.peak:g} in the rush.{slow}")
 
 
 async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, with_faults: bool) -> None:

@@ -1,0 +1,53 @@
+"""The only place that decides how many orders a second the demonstration lets come, on the machine at hand."""
+
+import os
+import socket
+import time
+from typing import Final
+
+import msgspec
+
+RUSH: Final = 40.0  # orders a second that two cores sustain with everything on them, where processes talk at the usual price
+SHARE_OUTSIDE: Final = 0.35  # of the rush, before and after it
+# An order is some hundred short conversations between processes, so what one costs decides how many orders fit. Ten to
+# thirty microseconds are usual; virtual machines within virtual machines take sixty and more.
+_USUAL_US: Final = 33.0
+_TALKS: Final = 2_000
+_LOOKS: Final = 3
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Orders a second outside the rush and within it; `slowness`: what a conversation costs, 1 for the usual price."""
+
+    rate: float
+    peak: float
+    slowness: float
+
+
+def talk_us() -> float:
+    """Microseconds for a word to another process and its answer."""
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        for _ in range(_TALKS):
+            theirs.send(theirs.recv(1))
+        os._exit(0)
+    began = time.perf_counter()
+    for _ in range(_TALKS):
+        ours.send(b"?")
+        ours.recv(1)
+    took = time.perf_counter() - began
+    os.waitpid(child, 0)
+    ours.close()
+    theirs.close()
+    return took / _TALKS * 1e6
+
+
+def choose(rate: float | None, peak: float | None) -> Pace:
+    """What was asked for, else the usual rush, or less of it where this machine is slow today.
+
+    A rush beyond what the machine can do measures the queue in front of it, not the system.
+    """
+    slowness = round(max(1.0, min(talk_us() for _ in range(_LOOKS)) / _USUAL_US), 2)
+    rush = peak or round(RUSH / slowness, 1)
+    return Pace(rate or round(rush * SHARE_OUTSIDE, 1), rush, slowness)
