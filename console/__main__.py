@@ -1,6 +1,7 @@
 """The only place that knows which command lives in which module. Modules are imported when their command is called, not before."""
 
 import importlib
+import importlib.util
 import tomllib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,10 @@ _PROJECT: Final = Path(__file__).resolve().parent.parent / "pyproject.toml"
 class Verb(NamedTuple):
     target: str  # module:attribute
     help: str
+
+    def exists(self) -> bool:
+        """Whether this version has it. Looks for the module without importing it."""
+        return importlib.util.find_spec(self.target.partition(":")[0]) is not None
 
 
 VERBS: Final[dict[str, dict[str, Verb]]] = {
@@ -72,7 +77,7 @@ class LazyGroup(click.Group):
     """Lists every command from the table above; imports only the one that is called."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return [name for verbs in VERBS.values() for name in verbs]
+        return [name for verbs in VERBS.values() for name, verb in verbs.items() if verb.exists()]
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         verb = next((verbs[cmd_name] for verbs in VERBS.values() if cmd_name in verbs), None)
@@ -92,7 +97,7 @@ class LazyGroup(click.Group):
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, verbs in VERBS.items():
             with formatter.section(title):
-                formatter.write_dl([(name, verb.help) for name, verb in verbs.items()])
+                formatter.write_dl([(name, verb.help) for name, verb in verbs.items() if verb.exists()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -17,7 +17,7 @@ from adapters.settings import load_settings
 from adapters.topology_declared import TopologyError
 from console.demo import sql
 from console.demo.evidence import Evidence
-from console.demo.faults import Faults, told
+from console.demo.faults import SCRIPTS, Faults, told
 from console.demo.footprint import footprints
 from console.demo.gathering import fact_counts, gather
 from console.demo.invariants import judge_all
@@ -41,12 +41,13 @@ _REPORT: Final = "demo-report.json"
 @click.option("--duration", "duration_s", default=50.0, show_default=True, help="Seconds.")
 @click.option("--time-scale", default=60.0, show_default=True, help="Business seconds in a second.")
 @click.option("--patience", "patience_s", default=90.0, show_default=True, help="Seconds to wait for quiet afterwards.")
-@click.option("--faults/--no-faults", "with_faults", default=True, help="Let things go wrong.")
+@click.option("--script", type=click.Choice([*SCRIPTS, "none"]), default="usual", show_default=True, help="What goes wrong.")
+@click.option("--workers", default=1, show_default=True, help="Workers of each kind, side by side.")
 @click.option("--free-ports", is_flag=True, help="Listen on free ports, beside another stack.")
 @click.option("--keep", is_flag=True, help="Leave the servers running afterwards.")
 def demo(
     *, seed: int, cities: int, rate: float | None, peak: float | None, duration_s: float, time_scale: float, patience_s: float,
-    with_faults: bool, free_ports: bool, keep: bool,
+    script: str, workers: int, free_ports: bool, keep: bool,
 ) -> None:  # fmt: skip
     """A dinner hour of a small country, with faults, and a report. Exit code 0 only where every promise held."""
     home = Path(load_settings().home).resolve()
@@ -57,10 +58,12 @@ def demo(
     _introduce(out, pace, cities)
 
     async def play() -> Report:
-        async with set_up(home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, keep=keep) as stage:
+        async with set_up(
+            home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, workers=workers, keep=keep
+        ) as stage:
             faults = Faults(stage.settings, stage.world, stage.services)
             began = time.monotonic()
-            await _evening(stage, faults, load, out, with_faults=with_faults)
+            await _evening(stage, faults, load, out, script=script)
             quiet = await _quiet(stage, out, patience_s)
             evidence = await gather(
                 stage.db, stage.settings, stage.world, stage.before, windows=faults.windows, parked=faults.parked
@@ -97,21 +100,21 @@ def _introduce(out: Console, pace: Pace, cities: int) -> None:
     out.print(f"A dinner hour of {cities} cities in a minute: {pace.rate:g} orders a second, {pace.peak:g} in the rush.{slow}")
 
 
-async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, with_faults: bool) -> None:
+async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, script: str) -> None:
     stop = asyncio.Event()
     await stage.world.start_customers(load)
-    script = asyncio.create_task(faults.play(load.duration_s, stop)) if with_faults else None
+    playing = asyncio.create_task(faults.play(script, load.duration_s, stop)) if script in SCRIPTS else None
     try:
         with Live(console=out, refresh_per_second=4, transient=False) as live:
             while not (seen := await stage.world.customers())["finished"]:
                 live.update(await draw(stage, faults, seen, load))
                 await asyncio.sleep(_LOOK_S)
-        if script is not None:
-            await script
+        if playing is not None:
+            await playing
     finally:
         stop.set()
-        if script is not None and not script.done():
-            script.cancel()
+        if playing is not None and not playing.done():
+            playing.cancel()
 
 
 async def _quiet(stage: Stage, out: Console, patience_s: float) -> bool:

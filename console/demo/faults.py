@@ -1,11 +1,13 @@
 """The only place that decides what goes wrong in the demonstration, and when; and does it."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import structlog
@@ -21,7 +23,15 @@ from stack import anywhere
 
 log = structlog.get_logger()
 
-_SETTLES_S = 3.0  # after a fault has ended: reconnecting, the first delay tier
+Act: TypeAlias = Callable[[], Awaitable[None]]
+SCRIPTS: Final = ("usual", "storm")
+_SETTLES_S: Final = 3.0  # after a fault has ended: reconnecting, the first delay tier
+_SHORT_OUTAGE_S: Final = 5.0
+_LONG_OUTAGE_S: Final = 20.0
+_WITHOUT: Final = {
+    "kafka": "orders went on; facts waited in the outbox and were published afterwards",
+    "rabbitmq": "orders were accepted; commands waited in the outbox and were done afterwards",
+}
 
 
 class Fault(msgspec.Struct):
@@ -47,9 +57,9 @@ class Faults:
         """When orders may have been touched, recovery included."""
         return [Window(fault.name, fault.begins, fault.ends + _SETTLES_S) for fault in self.done if fault.ends]
 
-    async def play(self, duration_s: float, stop: asyncio.Event) -> None:
-        """The script, over an evening of this length."""
-        script: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+    def _script(self, name: str) -> list[tuple[float, Act]]:
+        """What happens at which part of the evening."""
+        usual: list[tuple[float, Act]] = [
             (0.02, self.people_misbehave),
             (0.12, self.provider_outage),
             (0.30, self.kill_worker),
@@ -58,17 +68,27 @@ class Faults:
             (0.52, self.kill_relay),
             (0.66, self.kafka_down),
         ]
+        storm: list[tuple[float, Act]] = [
+            (0.02, self.people_misbehave),
+            (0.10, self.kill_each),
+            (0.40, partial(self.server_down, "rabbitmq", _LONG_OUTAGE_S)),
+            (0.70, partial(self.server_down, "kafka", _LONG_OUTAGE_S)),
+        ]
+        return {"usual": usual, "storm": storm}[name]
+
+    async def play(self, script: str, duration_s: float, stop: asyncio.Event) -> None:
+        """A script, over an evening of this length."""
         start = time.monotonic()
-        for at, act in script:
+        for at, act in self._script(script):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), max(0.0, start + at * duration_s - time.monotonic()))
                 return
-            log.info("fault", name=act.__name__)
             await act()
 
     def _begin(self, name: str, what: str) -> Fault:
         fault = Fault(name, what, time.time())
         self.done.append(fault)
+        log.info("fault", name=name)
         return fault
 
     async def people_misbehave(self) -> None:
@@ -89,14 +109,18 @@ class Faults:
         fault.ends = time.time()
 
     async def kill_worker(self) -> None:
-        await self._kill("worker-payments", "a payments worker")
+        await self._kill(next(name for name in self._services.processes if name.startswith("worker-payments")))
 
     async def kill_relay(self) -> None:
-        await self._kill("relay", "the active relay")
+        await self._kill("relay")
 
-    async def _kill(self, prefix: str, who: str) -> None:
-        name = next(name for name in self._services.processes if name.startswith(prefix))
-        fault = self._begin(f"sigkill_{prefix.replace('-', '_')}", f"SIGKILL to {who}, with its hands full")
+    async def kill_each(self) -> None:
+        """Every process of ours, one after the other, each when the one before is back."""
+        for name in sorted(self._services.processes):
+            await self._kill(name)
+
+    async def _kill(self, name: str) -> None:
+        fault = self._begin(f"sigkill_{re.sub('[^a-z0-9]', '_', name)}", f"SIGKILL to {name}, with its hands full")
         victim = self._services.processes[name]
         victim.kill()
         await victim.wait()
@@ -124,13 +148,16 @@ class Faults:
         fault.became = f"quarantined in {POISON}, for an operator to look at"
 
     async def kafka_down(self) -> None:
-        fault = self._begin("kafka_down", "Kafka is stopped for 5 s, and started again")
+        await self.server_down("kafka", _SHORT_OUTAGE_S)
+
+    async def server_down(self, server: str, seconds: float) -> None:
+        fault = self._begin(f"{server}_down", f"{server} is stopped for {seconds:g} s, and started again")
         home = Path(self._settings.home)
-        await asyncio.to_thread(anywhere.down, home, only=("kafka",))
-        await asyncio.sleep(5.0)
-        await asyncio.to_thread(anywhere.up, home, only=("kafka",))
+        await asyncio.to_thread(anywhere.down, home, only=(server,))
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(anywhere.up, home, only=(server,))
         fault.ends = time.time()
-        fault.became = "orders went on; facts waited in the outbox and were published afterwards"
+        fault.became = _WITHOUT[server]
 
 
 def told(faults: Faults, outcomes: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Stage(msgspec.Struct, kw_only=True):
 
 @asynccontextmanager
 async def set_up(
-    home: Path, *, seed: int, cities: int, time_scale: float, free_ports: bool, keep: bool
+    home: Path, *, seed: int, cities: int, time_scale: float, free_ports: bool, keep: bool, workers: int = 1
 ) -> AsyncIterator[Stage]:
     """Servers up and ready, services and world at work. At the end all is stopped that was not running before.
 
@@ -78,7 +78,7 @@ async def set_up(
             place = Place(seed=seed, cities=cities, time_scale=time_scale)
             world = await World.start(settings, place=place, ports=Ports.free(), var_dir=var_dir)
             await stack.enter_async_context(world)
-            services = Supervisor(_parts(), {**environ, **world.environment}, var_dir / "log")
+            services = Supervisor(_parts(workers), {**environ, **world.environment}, var_dir / "log")
             await stack.enter_async_context(_running(services))
             await _listening(settings.http_port)
             yield Stage(settings=settings, world=world, services=services, db=db, before=before)
@@ -92,9 +92,9 @@ async def _running_servers(home: Path) -> set[str]:
     return {name for name, server in zip(SERVERS, statuses.values(), strict=True) if server.running}
 
 
-def _parts() -> list[Part]:
-    """Two relays, so that one can die; everything else once."""
-    return plan(PROCESSES, {"relay": 2})
+def _parts(workers: int) -> list[Part]:
+    """Two relays, so that one can die; so many workers of each kind; everything else once."""
+    return plan(PROCESSES, {"relay": 2, "worker": workers})
 
 
 def _settings(home: Path, local: dict[str, str], time_scale: float) -> tuple[Settings, dict[str, str]]:

@@ -166,7 +166,7 @@ async def seed_world(world: World) -> None:
             "INSERT INTO menu_items VALUES ($1, $2, $3, $4, $5)", [(restaurant, *item) for item in menu]
         )
     await world.pool.execute(
-        "INSERT INTO drivers (driver_id, city, status, latitude, longitude, spot) VALUES ($1, $2, 'available', 52.5, 13.4, point(0, 0))",
+        "INSERT INTO drivers (driver_id, city, status, latitude, longitude) VALUES ($1, $2, 'available', 52.5, 13.4)",
         world.driver, world.city,
     )  # fmt: skip
 

@@ -147,8 +147,8 @@ async def test_an_order_that_does_not_exist_is_not_found(pool: Pool) -> None:
 
 async def _driver(pool: Pool, reserved_for: str | None, status: str = "available") -> None:
     await pool.execute(
-        "INSERT INTO drivers (driver_id, city, status, latitude, longitude, spot, order_id, reserved_for, reserved_until) "
-        "VALUES ($1, 'Utrecht', $2, 52, 5, '(0,0)', $3, $4, now() + interval '1 minute')",
+        "INSERT INTO drivers (driver_id, city, status, latitude, longitude, order_id, reserved_for, reserved_until) "
+        "VALUES ($1, 'Utrecht', $2, 52, 5, $3, $4, now() + interval '1 minute')",
         DRIVER, status, "ord_other" if status == "busy" else None, reserved_for,
     )  # fmt: skip
 
