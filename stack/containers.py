@@ -15,7 +15,7 @@ from stack.local import Addresses, ServerStatus, addresses, agree_on_ports, last
 from stack.place import SERVERS, Place, write_private
 from stack.ports import Ports
 
-_FILE: Final = Path(__file__).resolve().parent.parent / "compose.yaml"
+FILE: Final = Path(__file__).resolve().parent.parent / "compose.yaml"
 _ANSWER_S: Final = 10
 _PULL_S: Final = 600
 _START_S: Final = 180
@@ -56,22 +56,27 @@ def start(place: Place, ports: Ports | None = None, *, only: Sequence[str] = SER
     with locked(place):
         fresh = not used(place)
         ports = agree_on_ports(place, ports)
-        known = secrets.keep(place.secrets)
-        write_private(_env_file(place), "".join(f"{k}={v}\n" for k, v in _variables(place, known, ports).items()))
+        env_file, settings = describe(place, ports)
         try:
             _compose(place, "pull", "--quiet", "--policy", "missing", *only, timeout_s=_PULL_S)
         except subprocess.SubprocessError as error:
             if fresh:
-                _env_file(place).unlink()
+                env_file.unlink()
             raise NoImagesError("The images cannot be had.", "Check the network, or start with `--how native`.") from error
         try:
             _compose(place, "up", "--detach", "--wait", "--no-deps", *only, timeout_s=_START_S)
         except subprocess.SubprocessError as error:
             words = getattr(error, "stdout", "") or str(error)
             raise ServerDiedError(f"The containers did not become healthy:\n{words}", "See `docker compose logs`.") from error
-        settings = secrets.settings(known, ports)
         write_local_env(place, settings)
         return addresses(ports, settings)
+
+
+def describe(place: Place, ports: Ports) -> tuple[Path, dict[str, str]]:
+    """Write what `compose.yaml` asks for, and say where, and which settings will reach the servers."""
+    known = secrets.keep(place.secrets)
+    write_private(_env_file(place), "".join(f"{k}={v}\n" for k, v in _variables(place, known, ports).items()))
+    return _env_file(place), secrets.settings(known, ports)
 
 
 def stop(place: Place, *, only: Sequence[str] = SERVERS, purge: bool = False) -> list[str]:
@@ -99,7 +104,7 @@ def _env_file(place: Place) -> Path:
 
 
 def _compose(place: Place, *words: str, timeout_s: float) -> str:
-    base = ["docker", "compose", "--env-file", str(_env_file(place)), "--file", str(_FILE)]
+    base = ["docker", "compose", "--env-file", str(_env_file(place)), "--file", str(FILE)]
     done = subprocess.run(  # noqa: S603 - the engine's client
         [*base, *words],
         check=True,

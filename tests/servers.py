@@ -1,7 +1,7 @@
 """The only place where tests get their servers: those the environment names, else containers, else a native stack.
 
-A missing server is a failure, never a skip. Containers are those of `compose.yaml`, as a project of this run alone: what is
-tested is what is started. `RUSHLINE_TEST_SERVERS` = `native` or `containers` takes the choice away.
+A missing server is a failure, never a skip. Containers are those of `compose.yaml`, by testcontainers, as a project of this
+run alone: what is tested is what is started. `RUSHLINE_TEST_SERVERS` = `native` or `containers` takes the choice away.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from testcontainers.compose import DockerCompose
+
 from adapters import topology
 from adapters.settings import PREFIX, Settings, load_settings
 from outbox.migrations import migrate
 from stack import containers, local
-from stack.place import Place
+from stack.place import SERVERS, Place
 from stack.ports import Ports
 
 REPOSITORY = Path(__file__).parent.parent
@@ -59,12 +61,12 @@ def _of_our_own(choice: str) -> Iterator[Settings]:
 def _in_containers() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="rushline-tests-") as folder:
         place = Place.of(Path(folder))
-        try:
-            started = containers.start(place, Ports.free())
-            yield load_settings({**started.settings, f"{PREFIX}HOME": folder}, local=Path(os.devnull))
-        finally:
-            if containers.used(place):
-                containers.stop(place, purge=True)
+        place.prepare()
+        env_file, settings = containers.describe(place, Ports.free())
+        with DockerCompose(
+            containers.FILE.parent, containers.FILE.name, pull=True, env_file=str(env_file), services=list(SERVERS)
+        ):
+            yield load_settings({**settings, f"{PREFIX}HOME": folder}, local=Path(os.devnull))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,41 +55,46 @@ def demo(
     pace = choose(rate, peak)
     load = Load(rate=pace.rate, peak=pace.peak, duration_s=duration_s, patience_s=30.0)
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-
     _introduce(out, pace, cities)
-
-    async def play() -> Report:
-        async with set_up(
-            home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, workers=workers, keep=keep
-        ) as stage:
-            faults = Faults(stage.settings, stage.world, stage.services)
-            began = time.monotonic()
-            await _evening(stage, faults, load, out, script=script)
-            quiet = await _quiet(stage, out, patience_s)
-            evidence = await gather(
-                stage.db, stage.settings, stage.world, stage.before, windows=faults.windows, parked=faults.parked
-            )
-            about = {
-                "seed": seed, "cities": cities, "time_scale": time_scale, "rate": pace.rate, "peak": pace.peak, "slowness": pace.slowness,
-                "duration_s": duration_s, "took_s": round(time.monotonic() - began, 1), "became_quiet": quiet,
-                "processes": footprints(stage.pids()),
-                "restarts": {name: count for name, count in stage.services.restarts.items() if count},
-                "rabbitmq_ui": stage.settings.rabbitmq_management_url.rsplit("@", 1)[-1],
-                "api": stage.settings.base_url,
-            }  # fmt: skip
-            return Report(
-                orders=fact_counts(evidence),
-                slo=measure_all(evidence),
-                invariants=judge_all(evidence),
-                faults=told(faults, _outcomes(evidence)),
-                about=about,
-            )
-
-    report = uvloop.run(play())
+    about = {
+        "seed": seed, "cities": cities, "time_scale": time_scale, "script": script, "workers": workers,
+        "rate": pace.rate, "peak": pace.peak, "slowness": pace.slowness, "duration_s": duration_s,
+    }  # fmt: skip
+    stage = set_up(home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, workers=workers, keep=keep)
+    report = uvloop.run(_play(stage, load, out, script, patience_s, about))
     write(report, home / "var" / _REPORT)
     show(report, out)
     _farewell(report, out, home, keep=keep)
     raise SystemExit(0 if report.passed else 1)
+
+
+async def _play(
+    setting: AbstractAsyncContextManager[Stage], load: Load, out: Console, script: str, patience_s: float, about: dict[str, Any]
+) -> Report:
+    """From the curtain's rise to the verdict."""
+    async with setting as stage:
+        faults = Faults(stage.settings, stage.world, stage.services)
+        began = time.monotonic()
+        await _evening(stage, faults, load, out, script=script)
+        quiet = await _quiet(stage, out, patience_s)
+        evidence = await gather(
+            stage.db, stage.settings, stage.world, stage.before, windows=faults.windows, parked=faults.parked
+        )
+        about |= {
+            "took_s": round(time.monotonic() - began, 1),
+            "became_quiet": quiet,
+            "processes": footprints(stage.pids()),
+            "restarts": {name: count for name, count in stage.services.restarts.items() if count},
+            "rabbitmq_ui": stage.settings.rabbitmq_management_url.rsplit("@", 1)[-1],
+            "api": stage.settings.base_url,
+        }
+        return Report(
+            orders=fact_counts(evidence),
+            slo=measure_all(evidence),
+            invariants=judge_all(evidence),
+            faults=told(faults, _outcomes(evidence)),
+            about=about,
+        )
 
 
 def _introduce(out: Console, pace: Pace, cities: int) -> None:
