@@ -19,9 +19,9 @@ from orders.decide import Cause, Change, Wish, decide, system
 from orders.envelope import Broker, OutboxRow, new_traceparent
 from orders.facts import Actor
 from orders.ids import derived_id, new_id
-from orders.lifecycle import PLACE, TABLE, Action, Deadline, Row, diagram, row_for
+from orders.lifecycle import PLACE, Action, Deadline, Row, row_for
 from orders.money import Line
-from orders.names import Command, Money, Role, State, audit_action
+from orders.names import Command, Money, Role, State
 from orders.order import Address, Order
 from outbox.__main__ import LANES, run_relay
 from outbox.transition import apply
@@ -188,37 +188,6 @@ async def eventually(check: Callable[[], Awaitable[None]], timeout_s: float = 30
         else:
             return
         await asyncio.sleep(min(0.005 * 2**attempt, 0.1))
-
-
-def lifecycle_page() -> str:
-    """What docs/lifecycle.md must say."""
-    head = (
-        "# The life of an order\n\n"
-        "`orders/lifecycle.py` holds this as one table, and nothing else decides what may happen to an order. This page is made\n"
-        "from it; a test holds the two together. To write it again:\n\n"
-        "    .venv/bin/python -m tests.making\n\n"
-        "Final states are `delivered`, `payment_failed` and `cancelled`. Money is beside the state: whatever was captured for an\n"
-        "order that will not be delivered goes back, by the command `payment.refund` that ends each such row. A step that begins\n"
-        "and ends in the same state keeps the order's deadline and what it waits for.\n\n"
-        f"```mermaid\n{diagram()}```\n\n"
-    )
-    lines = ["| action | from | to | who | facts | audit actions | commands | deadline |", "|---|---|---|---|---|---|---|---|"]
-    for row in TABLE:
-        start = "any" if row.start == frozenset(State) else ", ".join(sorted(row.start)) or "(new)"
-        cells = [
-            row.action.value, start, row.to.value if row.to else "(stays)", ", ".join(sorted(row.by)), _codes(row.facts),
-            _codes(audit_action(fact) for fact in row.facts), _codes(row.commands), row.deadline.value if row.deadline else "",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return head + "\n".join(lines) + "\n"
-
-
-def _codes(names: Any) -> str:
-    return " ".join(f"`{name}`" for name in names)
-
-
-if __name__ == "__main__":
-    (REPOSITORY / "docs" / "lifecycle.md").write_text(lifecycle_page())
 
 
 def sealed(event: Mapping[str, Any], prev_hash: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
-from orders.lifecycle import diagram
-from tests.making import REPOSITORY, lifecycle_page
+from tests.making import REPOSITORY
+from tests.pages import PAGES
 
 PACKAGES: Final = (
     "adapters", "audit", "bench", "console", "gateway", "orders", "outbox", "simulation", "stack", "streams", "workers",
@@ -75,12 +75,10 @@ def test_a_package_is_a_package(package: str) -> None:
     assert (REPOSITORY / package / "__init__.py").is_file()
 
 
-def test_the_page_of_the_lifecycle_is_the_one_that_the_table_makes() -> None:
-    page = (REPOSITORY / "docs" / "lifecycle.md").read_text()
-    assert f"```mermaid\n{diagram()}```\n" in page
-    assert page == lifecycle_page(), (
-        "docs/lifecycle.md is old: run `.venv/bin/python -m tests.making` and look at the difference"
-    )
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_made_from_code_is_the_one_that_the_code_makes(name: str) -> None:
+    page = (REPOSITORY / "docs" / name).read_text()
+    assert page == PAGES[name](), f"docs/{name} is old: run `.venv/bin/python -m tests.pages` and look at the difference"
 
 
 def test_nothing_is_left_for_later() -> None:

@@ -1,0 +1,57 @@
+"""Pages of docs/ that are made from code. `python -m tests.pages` writes them; a test holds them together with it."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.problems import BASE, CATALOGUE
+from orders.lifecycle import TABLE, diagram
+from orders.names import State, audit_action
+from tests.making import REPOSITORY
+
+
+def lifecycle_page() -> str:
+    """What docs/lifecycle.md must say."""
+    head = (
+        "# The life of an order\n\n"
+        "`orders/lifecycle.py` holds this as one table, and nothing else decides what may happen to an order. This page is made\n"
+        "from it; a test holds the two together. To write it again:\n\n"
+        "    .venv/bin/python -m tests.pages\n\n"
+        "Final states are `delivered`, `payment_failed` and `cancelled`. Money is beside the state: whatever was captured for an\n"
+        "order that will not be delivered goes back, by the command `payment.refund` that ends each such row. A step that begins\n"
+        "and ends in the same state keeps the order's deadline and what it waits for.\n\n"
+        f"```mermaid\n{diagram()}```\n\n"
+    )
+    lines = ["| action | from | to | who | facts | audit actions | commands | deadline |", "|---|---|---|---|---|---|---|---|"]
+    for row in TABLE:
+        start = "any" if row.start == frozenset(State) else ", ".join(sorted(row.start)) or "(new)"
+        cells = [
+            row.action.value, start, row.to.value if row.to else "(stays)", ", ".join(sorted(row.by)), _codes(row.facts),
+            _codes(audit_action(fact) for fact in row.facts), _codes(row.commands), row.deadline.value if row.deadline else "",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return head + "\n".join(lines) + "\n"
+
+
+def _codes(names: Any) -> str:
+    return " ".join(f"`{name}`" for name in names)
+
+
+def problems_page() -> str:
+    """What docs/problems.md must say."""
+    head = (
+        "# Problems\n\n"
+        "Errors of the HTTP interface are RFC 9457 problem details (`application/problem+json`). `type` is stable: it is\n"
+        f"`{BASE}` and the name below. `errors`, where present, names each field and what is wrong\n"
+        "with it. This page is made from `gateway/problems.py`; to write it again:\n\n"
+        "    .venv/bin/python -m tests.pages\n\n"
+    )
+    lines = ["| name | status | what it means | what to do |", "|---|---|---|---|"]
+    lines += [f"| `{kind.slug}` | {kind.status} | {kind.title} | {kind.remedy} |" for kind in CATALOGUE]
+    return head + "\n".join(lines) + "\n"
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {"lifecycle.md": lifecycle_page, "problems.md": problems_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (REPOSITORY / "docs" / name).write_text(page())
