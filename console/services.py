@@ -110,7 +110,8 @@ def run(processes: int | None, relays: int, workers: int, streams: int) -> None:
     async def supervise(settings: Settings, stop: asyncio.Event) -> None:
         log_dir = Path(settings.home) / "var" / "log"
         click.echo(f"Running {len(parts)} processes; logs in {log_dir}. The API is at {settings.base_url}/schema")
-        if not await Supervisor(parts, os.environ, log_dir).run(stop):
-            raise click.ClickException(f"A process cannot use its settings; the newest log in {log_dir} says which one.")
+        supervisor = Supervisor(parts, os.environ, log_dir)
+        if not await supervisor.run(stop):
+            raise click.ClickException(f"A process cannot start. {supervisor.last_words}")
 
     serve("run", supervise)

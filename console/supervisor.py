@@ -73,6 +73,7 @@ class Supervisor:
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.restarts: dict[str, int] = {part.name: 0 for part in parts}
         self._unusable = asyncio.Event()
+        self.last_words = ""  # of a process that could not use its settings
         self._started = asyncio.Condition()
 
     async def run(self, stop: asyncio.Event) -> bool:
@@ -102,7 +103,7 @@ class Supervisor:
                 if stop.is_set():
                     return
                 if code == _UNUSABLE:
-                    log.error("process cannot start", part=part.name, log=output.name)
+                    self.last_words = f"{part.name}: {_last_line(Path(output.name))}"
                     self._unusable.set()
                     return
                 wait = _FIRST_WAIT_S if time.monotonic() - began > _SETTLED_S else min(wait * 2, _LONGEST_WAIT_S)
@@ -135,3 +136,8 @@ class Supervisor:
             log.warning("process did not stop in time", pid=process.pid)
             with suppress(ProcessLookupError):
                 process.kill()
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
