@@ -88,6 +88,8 @@ async def management(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]
     url = settings.rabbitmq_management_url.rstrip("/") + "/api/"
     try:
         async with aiohttp.ClientSession(url, timeout=_TIMEOUT, raise_for_status=_told) as session:
+            async with session.head("overview"):
+                pass  # it answers, and knows us
             yield session
     except (aiohttp.ClientConnectionError, TimeoutError) as error:
         raise TopologyError(

@@ -99,7 +99,7 @@ class Relay:
         aside: dict[int, CallAnOperator | RetryLater] = {**waiting}
         for id_, error in results.items():
             if isinstance(error, RetryLater):
-                self._refusals[id_] += error.slug == "refused-by-broker"
+                self._refusals.update([id_] if error.slug == "refused-by-broker" else [])
             if isinstance(error, CallAnOperator) or self._refusals[id_] >= _REFUSALS:
                 aside[id_] = error or RetryLater()
         unsettled = [error for id_, error in results.items() if isinstance(error, RetryLater) and id_ not in aside]
