@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -21,6 +22,11 @@ def serve(name: str, service: Service) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     uvloop.run(_until_stopped(settings, service))
+
+
+def leash() -> list[str]:
+    """Words before a child's command that let it end when its parent is killed, where the system has them."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 async def _until_stopped(settings: Settings, service: Service) -> None:

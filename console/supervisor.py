@@ -12,6 +12,7 @@ from typing import IO, Final
 import msgspec
 import structlog
 
+from adapters.process import leash
 from orders.names import Queue
 
 GROUPS: Final = ("fraud", "analytics", "notifications", "support", "audit")
@@ -114,7 +115,7 @@ class Supervisor:
 
     async def _once(self, part: Part, output: IO[bytes], stop: asyncio.Event) -> int:
         process = await asyncio.create_subprocess_exec(
-            "nice", "-n", str(part.nice), sys.executable, "-m", "console", *part.argv,
+            *leash(), "nice", "-n", str(part.nice), sys.executable, "-m", "console", *part.argv,
             env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         self.processes[part.name] = process

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import shutil
 import signal
 import socket
 import sys
@@ -15,6 +14,7 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
+from adapters.process import leash
 from adapters.settings import PREFIX, Settings
 from simulation.country import CITIES, DRIVERS_PER_CITY, RESTAURANTS_PER_CITY, make_country
 from simulation.seeding import seed_catalogue
@@ -209,9 +209,7 @@ class World:
     def _command(self, name: str, module: str, flags: dict[str, object]) -> list[str]:
         port = msgspec.structs.asdict(self._ports)[name]
         words = [f"--{flag}={value}" for flag, value in flags.items()]
-        # Where we are killed, they end too, rather than keep their ports.
-        leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-        return [*leash, sys.executable, "-m", module, f"--port={port}", *words]
+        return [*leash(), sys.executable, "-m", module, f"--port={port}", *words]
 
     async def _spawn(self, name: str) -> None:
         log_path = self._var_dir / "log" / f"sim-{name}.log"
