@@ -27,7 +27,7 @@ _FIRST_WAIT_S: Final = 0.005
 _GATHER_S: Final = 0.005
 _GATHER_MORE_S: Final = 0.002  # for each row
 _GATHER_MOST_S: Final = {Broker.RABBITMQ: 0.020, Broker.KAFKA: 0.100}
-_FEW: Final = 4  # a quarter of a batch is as good as full
+_FEW: Final = 16  # a sixteenth of a batch is as good as full
 _LONGEST_RETRY_S: Final = 1.0
 _LOOK_AROUND_S: Final = 1.0  # horizon, what is set aside
 _REFUSALS: Final = 5  # a nack may be a passing trouble of a queue; five in a row are not
@@ -40,7 +40,8 @@ class Relay:
 
     def __init__(self, pool: Pool, lane: Lane, settings: Settings) -> None:
         self._pool, self._lane = pool, lane
-        self._batch, self._idle_s = settings.relay_batch_rows, settings.relay_idle_ms / 1000
+        self._batch = settings.relay_batch_rows if lane.broker is Broker.KAFKA else max(1, settings.relay_batch_rows // 2)
+        self._idle_s = settings.relay_idle_ms / 1000
         self.lease = Lease(pool, f"relay-{lane.broker.value}", settings.relay_lease_ms)
         self._low = LowWater()
         self._held_back: set[tuple[str, str]] = set()
