@@ -47,10 +47,10 @@ async def _measure(home: Path, parts: tuple[str, ...], rows: int, orders: int) -
         async with _servers(home) as settings:
             if "change" in parts:
                 figures += await change_costs(settings, 2_000)
-            if "relay" in parts:
-                figures += await relay_rates(settings, rows)
             if "arrival" in parts:
                 figures += await arrival_times(settings, 1_000)
+            if "relay" in parts:
+                figures += await relay_rates(settings, rows)
     if "orders" in parts:
         figures += await _orders(home, orders)
     return figures
@@ -85,7 +85,7 @@ async def _orders(home: Path, orders: int) -> list[Figure]:
     return [
         Figure("orders from end to end", done / took, "orders/s", f"{done} orders, every service and server on this machine"),
         *(Figure(f"POST /v1/orders, {p}", latency.get(p, 0.0), "ms", "under that load") for p in ("p50", "p99")),
-        Figure("memory of our processes, idle", idle, "MiB", f"{len(ours)} processes and the simulation's"),
+        Figure("memory of our processes, idle", idle, "MiB", f"{len(ours)} with the servers, and the simulation's"),
         *(Figure(f"memory of {name}", cost.rss_mib, "MiB", f"{cost.cpu_s:.1f} s of processor") for name, cost in costs.items()),
     ]
 
