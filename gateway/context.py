@@ -53,9 +53,8 @@ class Gateway:
     @asynccontextmanager
     async def transaction(self, what: str) -> AsyncIterator[Connection]:
         """One transaction on one connection. Raises `DatabaseUnavailable`."""
-        with answering(what):
-            async with self.pool.acquire(timeout=_ACQUIRE_S) as conn, conn.transaction():
-                yield conn
+        async with self.connection(what) as conn, conn.transaction():
+            yield conn
 
     @asynccontextmanager
     async def connection(self, what: str) -> AsyncIterator[Connection]:
@@ -65,14 +64,12 @@ class Gateway:
                 yield conn
 
     async def rows(self, sql: str, *args: Any) -> list[Record]:
-        with answering("the rows cannot be read"):
-            async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:
-                return await conn.fetch(sql, *args)
+        async with self.connection("the rows cannot be read") as conn:
+            return await conn.fetch(sql, *args)
 
     async def row(self, sql: str, *args: Any) -> Record | None:
-        with answering("the row cannot be read"):
-            async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:
-                return await conn.fetchrow(sql, *args)
+        async with self.connection("the row cannot be read") as conn:
+            return await conn.fetchrow(sql, *args)
 
 
 Gate: TypeAlias = NamedDependency[SkipValidation[Gateway]]

@@ -147,17 +147,6 @@ class World:
         """Turn knobs of a part, from now on. The provider's have to go by its control port."""
         return await self._request("POST", "provider_control" if name == "provider" else name, "/_sim/behaviour", knobs)
 
-    def kill(self, name: str) -> None:
-        """SIGKILL to a part, now. What it kept in memory is gone (the provider's ledger is a file)."""
-        with suppress(ProcessLookupError):
-            self.processes[name].kill()
-
-    async def restart(self, name: str) -> None:
-        """Start a part again as it was started first."""
-        self.kill(name)
-        await self.processes[name].wait()
-        await self._spawn(name)
-
     async def stop(self) -> None:
         """Stop them all, customers first."""
         await asyncio.gather(*(_end(self.processes[name]) for name in ("customers",) if name in self.processes))

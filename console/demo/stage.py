@@ -83,13 +83,14 @@ async def set_up(
             await _listening(settings.http_port)
             yield Stage(settings=settings, world=world, services=services, db=db, before=before)
     finally:
-        if not keep:
-            await asyncio.to_thread(anywhere.down, home, only=[name for name in SERVERS if name not in ran])
+        ours = [name for name in SERVERS if name not in ran]
+        if ours and not keep:
+            await asyncio.to_thread(anywhere.down, home, only=ours)
 
 
 async def _running_servers(home: Path) -> set[str]:
     statuses = await asyncio.to_thread(anywhere.status, home)
-    return {name for name, server in zip(SERVERS, statuses.values(), strict=True) if server.running}
+    return {name for name, server in statuses.items() if server.running}
 
 
 def _parts(workers: int) -> list[Part]:
