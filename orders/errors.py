@@ -6,7 +6,9 @@ RushlineError
 │   ├── NotFound          no such thing, or not yours
 │   └── Invalid           a field cannot be used; names it
 ├── RetryLater      the world is wrong for now: wait, then the same again
-│   └── LostRace          somebody else moved the order: start again from the load
+│   ├── LostRace          somebody else moved the order: start again from the load
+│   ├── DependencyDown    all of a dependency is away: back into the queue, no attempt is spent
+│   └── PeerAway          one peer among many is away: its messages alone wait in a tier, no attempt is spent
 ├── AlreadyDone     acknowledge and move on
 │   └── Stale             the command came late: its order has moved past it
 └── CallAnOperator  we are wrong: park it and page someone
@@ -15,11 +17,17 @@ RushlineError
 
 from typing import ClassVar
 
+from orders.failures import FailureType
+
 
 class RushlineError(Exception):
-    """Base of all. `slug` is stable: it is the last part of the problem type and the value of the metric label."""
+    """Base of all. `slug` is stable: it is the last part of the problem type and the value of the metric label.
+
+    `failure` is what operators call it; `orders.failures` says whether it may pass.
+    """
 
     slug: ClassVar[str] = "error"
+    failure: ClassVar[FailureType] = FailureType.UNKNOWN
 
 
 class Refuse(RushlineError):  # noqa: N818  # named after what must happen next
@@ -78,6 +86,20 @@ class LostRace(RetryLater):
     slug = "lost-race"
 
 
+class DependencyDown(RetryLater):
+    """A whole dependency is away and its breaker is open. The message goes back into its queue; no attempt is spent."""
+
+    slug = "dependency-down"
+    failure = FailureType.SERVICE_UNAVAILABLE
+
+
+class PeerAway(RetryLater):
+    """One peer among many (a restaurant's host) is away. Its messages alone wait in a tier; no attempt is spent."""
+
+    slug = "peer-away"
+    failure = FailureType.SERVICE_UNAVAILABLE
+
+
 class Stale(AlreadyDone):
     """The command came late: its order has moved past it."""
 
@@ -88,3 +110,4 @@ class BadMessage(CallAnOperator):
     """A message that cannot be read: undecodable, of an unknown type, or of a newer schema."""
 
     slug = "invalid-message"
+    failure = FailureType.INVALID_MESSAGE
