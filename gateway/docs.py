@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from gateway.answers import ProblemBody
 from gateway.idempotency import HEADER
 from gateway.problems import BASE, CATALOGUE, MEDIA_TYPE
 
-_TAGS: Final = ("customers", "restaurants", "drivers", "machines")
+_TAGS: Final = ("customers", "restaurants", "drivers", "operators", "machines")
 _KEY: Final = r'^("[ !#-\[\]-~]{1,255}"|[A-Za-z0-9._~:/+=-]{1,255})$'
 _COMMON: Final = (400, 401, 403, 422, 500, 503)
 
@@ -67,10 +68,17 @@ class Document(JsonRenderPlugin):
     """The document as JSON. That unknown fields are refused is the one thing Litestar does not read from a struct."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        strict = {body.__name__ for body in _bodies(schemas.Body)}
         for name, schema in openapi_schema["components"]["schemas"].items():
-            if issubclass(getattr(schemas, name, object), schemas.Body):
+            if name in strict:
                 schema["additionalProperties"] = False
         return self.render_json(request, openapi_schema)
+
+
+def _bodies(base: type[schemas.Body]) -> Iterator[type[schemas.Body]]:
+    for body in base.__subclasses__():
+        yield body
+        yield from _bodies(body)
 
 
 class PlainPage(OpenAPIRenderPlugin):

@@ -33,12 +33,20 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("refused", 400, "The request is refused", "Change the request."),
     Kind("unauthenticated", 401, "A valid token is needed", "Send Authorization: Bearer <token> with a token that is still valid."),
     Kind("wrong-role", 403, "This role may not do that", "Use a token with the role that the route is for."),
+    Kind("needs-approval", 403, "A second person must approve", "Let another operator approve the edit."),
+    Kind("letter-not-found", 404, "There is no such letter", "Take an id from GET /v1/ops/dead-letters."),
     Kind("not-found", 404, "There is no such thing, or it is not yours", "Check the address and the identifier."),
     Kind("method-not-allowed", 405, "The address does not take this method", "Use a method of the Allow header."),
     Kind("action-not-allowed", 409, "The order's state does not allow this", "Read the order again: it has moved on."),
     Kind("restaurant-closed", 409, "The restaurant is closed", "Order again when it opens, see opens_at."),
     Kind("idempotency-in-flight", 409, "The same request is under way", "Wait for Retry-After, then send it again unchanged."),
     Kind("driver-busy", 409, "The driver carries an order", "Deliver or release it first."),
+    Kind("letter-not-open", 409, "The letter is not open", "Read it again: its history says what became of it."),
+    Kind("letter-superseded", 409, "The letter was superseded",
+         "Nothing is left to do: its order was compensated meanwhile."),
+    Kind("letter-moved", 409, "Somebody else has changed the letter", "Read it again, then decide; send its new version."),
+    Kind("nothing-matches", 409, "No open letter matches", "List with the same filter to see what there is."),
+    Kind("not-replayable", 409, "The message cannot be sent as it is", "Edit it, or discard it."),
     Kind("no-alternative", 409, "No other restaurant can take the order", "Choose substitutes, or cancel."),
     Kind("body-too-large", 413, "The body is too large", "Send less: an order of 50 lines needs under 10 KB."),
     Kind("unsupported-media-type", 415, "The body has the wrong type", "Send Content-Type: application/json."),
@@ -47,6 +55,7 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("item-unavailable", 422, "An item cannot be ordered", "Take items from the restaurant's menu that are available."),
     Kind("idempotency-key-reused", 422, "Idempotency-Key was used for another request", "Send a new key with a new request."),
     Kind("too-expensive", 422, "The new total is higher than what was paid", "Choose items for the same total or less."),
+    Kind("bad-edit", 422, "The edited body is not one that its type takes", "Change what errors names, and send the edit again."),
     Kind("internal", 500, "We failed", "Try again; if it stays, tell support the request_id."),
     Kind("unavailable", 503, "Not possible for now", "Wait for Retry-After, then send the same request again."),
 )  # fmt: skip
@@ -56,7 +65,10 @@ _BY_STATUS: Final = {
     413: "body-too-large", 415: "unsupported-media-type", 422: "invalid",
 }  # fmt: skip
 # Parameters whose names in Python differ from those in the interface.
-_SPELLED: Final = {"order_state": "state", "last_event_id": "Last-Event-ID", "idempotency_key": "Idempotency-Key"}
+_SPELLED: Final = {
+    "order_state": "state", "letter_state": "state", "letter_type": "type", "edit_state": "state",
+    "last_event_id": "Last-Event-ID", "idempotency_key": "Idempotency-Key",
+}  # fmt: skip
 
 
 class Problem(ProblemDetailsException):
