@@ -55,11 +55,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     time_scale: float = 1.0
     restaurant_answer_s: int = 300
     driver_search_s: int = 600
+    driver_escalation_s: int = 600  # how much longer the search goes on once support looks too
     pick_up_s: int = 1_200
     delivery_s: int = 5_400
     customer_decision_s: int = 300
     stuck_s: int = 1_800  # longer than all the delay tiers together
     closing_soon_s: int = 900
+    reroute_without_asking: bool = True  # a rejected order goes to another restaurant that costs no more; else it is cancelled
 
     # How the moving parts run.
     database_pool_size: int = 8
@@ -98,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 _POSITIVE: Final = frozenset(
     {
         "time_scale", "max_body_bytes", "stripe_timeout_ms", "webhook_timeout_ms", "messaging_timeout_ms",
-        "restaurant_answer_s", "driver_search_s", "pick_up_s", "delivery_s", "customer_decision_s", "stuck_s",
+        "restaurant_answer_s", "driver_search_s", "driver_escalation_s", "pick_up_s", "delivery_s", "customer_decision_s", "stuck_s",
         "closing_soon_s", "database_pool_size", "relay_batch_rows", "relay_idle_ms", "relay_lease_ms",
         "publish_timeout_ms", "worker_concurrency", "stream_batch_rows", "stream_linger_ms", "clock_tick_ms",
         "events_hot_days", "kafka_retention_hours",

@@ -61,7 +61,7 @@ class CancelOrder(_Body, frozen=True, kw_only=True):
 
 
 class OrderDeadline(_Body, frozen=True, kw_only=True):
-    """The order has waited too long for what `kind` names. Stale once the order has moved."""
+    """The order has waited too long for what `kind` names. `position`: of the event that began the wait; stale once it is over."""
 
     kind: str
 

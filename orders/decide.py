@@ -13,8 +13,9 @@ from orders import chain, commands, facts
 from orders.envelope import TRACEPARENT, Broker, OutboxRow, trace_id
 from orders.errors import NotAllowed
 from orders.facts import Actor
+from orders.failures import FailureType
 from orders.ids import derived_id
-from orders.lifecycle import PLACE, Action, Deadline, Row, row_for
+from orders.lifecycle import PLACE, Action, Deadline, Row, failure_of, row_for
 from orders.names import FINAL, PRIORITY, Command, Fact, Role, State, audit_action
 from orders.order import Order, Pending
 
@@ -64,8 +65,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     audit: bytes
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """What went wrong with the order, which the same change answers. `service`: who answered."""
+
+    type: FailureType
+    reason: str
+    service: str
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one transition writes, or none of it."""
+    """All that one transition writes, or none of it. `failure` is told by the first of the events."""
 
     order: Order
     expected: int
@@ -74,6 +83,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     take_driver: str | None = None
     free_driver: str | None = None
+    failure: Failure | None = None
 
 
 def decide(order: Order, wish: Wish, cause: Cause, now: datetime, wait: Wait) -> Change:
@@ -89,15 +99,17 @@ def decide(order: Order, wish: Wish, cause: Cause, now: datetime, wait: Wait) ->
     events, changed = _events(order.state if order.position else None, changed, row, wish, cause, now)
     issued = _commands(changed, row, wish)
     pending = _still_pending(order, row, cause) | {key: entry for key, entry, _ in issued}
-    deadline, deadline_at = _deadline(order, row, pending, now, wait)
+    deadline, until, since = _deadline(order, row, pending, changed.position, now, wait)
+    failure = failure_of(row.action, wish.reason)
     return Change(
-        order=msgspec.structs.replace(changed, pending=pending, deadline=deadline, deadline_at=deadline_at),
+        order=msgspec.structs.replace(changed, pending=pending, deadline=deadline, deadline_at=until, deadline_position=since),
         expected=order.position,
         events=events,
         commands=tuple(command_row(key, entry, priority, headers, now) for key, entry, priority in issued),
         headers=headers,
         take_driver=wish.take_driver,
         free_driver=wish.free_driver or (order.driver_id if target in FINAL and row.to else None),
+        failure=failure and Failure(failure, wish.reason or failure.value, cause.service),
     )
 
 
@@ -179,16 +191,17 @@ def _still_pending(order: Order, row: Row, cause: Cause) -> dict[str, Pending]:
 
 
 def _deadline(
-    order: Order, row: Row, pending: dict[str, Pending], now: datetime, wait: Wait
-) -> tuple[Deadline | None, datetime | None]:
-    kind = row.deadline if row.to is not None else order.deadline
+    order: Order, row: Row, pending: dict[str, Pending], position: int, now: datetime, wait: Wait
+) -> tuple[Deadline | None, datetime | None, int | None]:
+    """What the order waits for now, until when, and since which of its events."""
+    kind = row.deadline if row.to is not None or row.deadline else order.deadline
     if kind in (None, Deadline.STUCK):
         kind = Deadline.STUCK if pending else None
     if kind is None:
-        return None, None
+        return None, None, None
     if kind is order.deadline and row.to is None:
-        return kind, order.deadline_at
-    return kind, now + wait(kind)
+        return kind, order.deadline_at, order.deadline_position
+    return kind, now + wait(kind), position
 
 
 def command_row(key: str, entry: Pending, priority: int, headers: dict[str, str], now: datetime) -> OutboxRow:

@@ -57,10 +57,13 @@ DATA: Final[dict[Fact, tuple[str, ...]]] = {
     Fact.FRAUD_DETECTED: ("rule",),
     Fact.DISPUTE_OPENED: ("dispute_id", "kind"),
     Fact.DISPUTE_RESOLVED: ("dispute_id", "resolution", "amount"),
-    Fact.SUPPORT_INTERVENTION: ("note",),
+    # What was done, to which letter, by which rule, edit or replay; `note`: in somebody's own words.
+    Fact.SUPPORT_INTERVENTION: (
+        "note", "act", "letter_id", "message_id", "command", "failure", "rule_id", "rule", "edit_id", "replay_id", "outcome",
+    ),
     Fact.NOTIFICATION_SENT: ("channel", "template", "recipient"),
     Fact.DRIVER_LOCATION_UPDATE: ("driver_id", "latitude", "longitude"),
-}
+}  # fmt: skip
 _DECODER: Final = msgspec.json.Decoder(FactBody)
 
 

@@ -4,12 +4,14 @@ Each row: the states it starts from, the state it leads to, who may do it, the f
 action), the commands it issues, the deadline it sets. Nothing else in the system compares states to decide legality.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from orders.errors import NotAllowed
+from orders.failures import FailureType
 from orders.names import FINAL, Command, Fact, Role, State
 
 S, F, C, R = State, Fact, Command, Role
@@ -29,9 +31,11 @@ class Action(StrEnum):
     ACCEPT = "accept"
     REJECT = "reject"
     REJECT_ITEMS = "reject items"
+    GIVE_UP_RESTAURANT = "give up restaurant"
     REROUTE = "reroute"
     ASSIGN_DRIVER = "assign driver"
     RELEASE_DRIVER = "release driver"
+    ESCALATE_SEARCH = "escalate search"
     PICK_UP = "pick up"
     DELIVER = "deliver"
     CANCEL = "cancel"
@@ -48,13 +52,14 @@ class Deadline(StrEnum):
     STUCK = "stuck"
     RESTAURANT_ANSWER = "restaurant_answer"
     DRIVER_SEARCH = "driver_search"
+    DRIVER_ESCALATION = "driver_escalation"
     PICK_UP = "pick_up"
     DELIVERY = "delivery"
     CUSTOMER_DECISION = "customer_decision"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of the table. `to` None: the state stays, and so do its deadline and pending commands."""
+    """One line of the table. `to` None: the state stays, its pending commands too, and its deadline unless the row sets one."""
 
     action: Action
     start: frozenset[State]
@@ -112,8 +117,12 @@ TABLE: Final[tuple[Row, ...]] = (
          (F.RESTAURANT_NOTIFIED,), (), _D.RESTAURANT_ANSWER),
     _row(_A.ACCEPT, {S.PAYMENT_CONFIRMED, S.RESTAURANT_NOTIFIED}, S.RESTAURANT_ACCEPTED, {R.RESTAURANT},
          (F.RESTAURANT_ACCEPTED,), (C.DRIVER_DISPATCH,), _D.DRIVER_SEARCH),
-    _row(_A.REJECT, {S.PAYMENT_CONFIRMED, S.RESTAURANT_NOTIFIED}, S.RESTAURANT_REJECTED, {R.RESTAURANT, R.SYSTEM},
+    # `order.cancel` looks for another restaurant first, unless it is closing time.
+    _row(_A.REJECT, {S.PAYMENT_CONFIRMED, S.RESTAURANT_NOTIFIED}, S.RESTAURANT_REJECTED, {R.RESTAURANT},
          (F.RESTAURANT_REJECTED,), (C.ORDER_CANCEL,), _D.STUCK),
+    # It did not answer, or could not be reached: as rejected, and told so, since it may have heard of the order.
+    _row(_A.GIVE_UP_RESTAURANT, {S.PAYMENT_CONFIRMED, S.RESTAURANT_NOTIFIED}, S.RESTAURANT_REJECTED, _SYSTEM,
+         (F.RESTAURANT_REJECTED,), (C.ORDER_CANCEL, C.RESTAURANT_CANCEL), _D.STUCK),
     _row(_A.REJECT_ITEMS, {S.PAYMENT_CONFIRMED, S.RESTAURANT_NOTIFIED}, S.RESTAURANT_REJECTED, {R.RESTAURANT},
          (F.RESTAURANT_REJECTED,), (), _D.CUSTOMER_DECISION),
     _row(_A.REROUTE, {S.RESTAURANT_REJECTED}, S.PAYMENT_CONFIRMED, {R.CUSTOMER, R.SYSTEM},
@@ -122,6 +131,8 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(_A.ASSIGN_DRIVER, {S.RESTAURANT_ACCEPTED}, S.DRIVER_ASSIGNED, _SYSTEM, (F.DRIVER_ASSIGNED,), (), _D.PICK_UP),
     _row(_A.RELEASE_DRIVER, {S.DRIVER_ASSIGNED}, S.RESTAURANT_ACCEPTED, {R.DRIVER, R.SYSTEM},
          (F.DRIVER_RELEASED,), (C.DRIVER_RELEASE, C.DRIVER_DISPATCH), _D.DRIVER_SEARCH),
+    # Nobody was found in time: support looks too, the search goes on, and only its second deadline ends the order.
+    _row(_A.ESCALATE_SEARCH, {S.RESTAURANT_ACCEPTED}, None, _SYSTEM, (F.SUPPORT_INTERVENTION,), (), _D.DRIVER_ESCALATION),
     _row(_A.PICK_UP, {S.DRIVER_ASSIGNED}, S.PICKED_UP, {R.DRIVER}, (F.ORDER_PICKED_UP,), (), _D.DELIVERY),
     _row(_A.DELIVER, {S.PICKED_UP}, S.DELIVERED, {R.DRIVER}, (F.ORDER_DELIVERED, F.ORDER_COMPLETED)),
     # Cancellation, by a person or because of fraud.
@@ -138,14 +149,36 @@ TABLE: Final[tuple[Row, ...]] = (
     _row(_A.FLAG_FRAUD, FINAL, None, _SYSTEM, (F.FRAUD_DETECTED,)),
     _row(_A.OPEN_DISPUTE, {S.DELIVERED, S.CANCELLED}, None, {R.SUPPORT}, (F.DISPUTE_OPENED,)),
     _row(_A.RESOLVE_DISPUTE, {S.DELIVERED, S.CANCELLED}, None, {R.SUPPORT}, (F.DISPUTE_RESOLVED,)),
-    _row(_A.INTERVENE, frozenset(S), None, _STAFF, (F.SUPPORT_INTERVENTION,)),
+    _row(_A.INTERVENE, frozenset(S), None, _STAFF | _SYSTEM, (F.SUPPORT_INTERVENTION,)),
 )  # fmt: skip
 
 # What becomes of an order whose command was parked for good. Types that are not named wait for an operator.
 GIVEN_UP: Final = {
     C.PAYMENT_CHARGE: _A.GIVE_UP_PAYMENT,
-    C.RESTAURANT_NOTIFY: _A.REJECT,
+    C.RESTAURANT_NOTIFY: _A.GIVE_UP_RESTAURANT,
     C.DRIVER_DISPATCH: _A.CANCEL,
+}
+
+# Which actions are a failure of the order that the same row answers, by the reason given; None: for any other reason.
+# An action that is not named is no failure, whatever its reason.
+FAILURES: Final[Mapping[Action, Mapping[str | None, FailureType]]] = {
+    _A.FAIL_PAYMENT: {
+        "insufficient_funds": FailureType.INSUFFICIENT_FUNDS,
+        "payment_fraud": FailureType.PAYMENT_FRAUD,
+        None: FailureType.PAYMENT_DECLINED,
+    },
+    _A.GIVE_UP_PAYMENT: {None: FailureType.PAYMENT_TIMEOUT},
+    _A.REJECT: {
+        "closing_time": FailureType.RESTAURANT_CLOSED,
+        "closed": FailureType.RESTAURANT_CLOSED,
+        "restaurant_closed": FailureType.RESTAURANT_CLOSED,
+        None: FailureType.RESTAURANT_REJECTED,
+    },
+    _A.REJECT_ITEMS: {None: FailureType.ITEM_UNAVAILABLE},
+    _A.GIVE_UP_RESTAURANT: {None: FailureType.RESTAURANT_TIMEOUT},
+    _A.RELEASE_DRIVER: {"no_show": FailureType.DRIVER_NO_SHOW},
+    _A.CANCEL: {"no_driver": FailureType.DRIVER_UNAVAILABLE},
+    _A.CANCEL_FOR_FRAUD: {None: FailureType.PAYMENT_FRAUD},
 }
 
 _BY_STAGE: Final = {(row.action, state): row for row in TABLE for state in row.start}
@@ -158,6 +191,12 @@ def row_for(action: Action, state: State) -> Row:
     if row is None:
         raise NotAllowed(action.value, state.value)
     return row
+
+
+def failure_of(action: Action, reason: str | None) -> FailureType | None:
+    """What operators call this outcome of an order. None where nothing failed."""
+    reasons = FAILURES.get(action)
+    return reasons and (reasons.get(reason) or reasons.get(None))
 
 
 def diagram() -> str:

@@ -50,12 +50,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     payment_method_id: str
     payment_intent_id: str | None = None
     payment_attempt: int = 1
+    past_restaurants: tuple[str, ...] = ()  # that lost it: never asked again
     driver_id: str | None = None
     past_drivers: tuple[str, ...] = ()
     reason: str | None = None  # why it was rejected, cancelled or failed
     pending: dict[str, Pending] = {}  # commands issued and not done yet, by their id: what the watchdog issues again
     deadline: Deadline | None = None
     deadline_at: datetime | None = None
+    deadline_position: int | None = None  # of the event that set it: what the command about it names
     traceparent: str = ""
     placed_at: datetime
     updated_at: datetime

@@ -44,7 +44,7 @@ def issued_again(record: dict[str, Any], now: datetime) -> list[OutboxRow]:
     waiting = msgspec.convert(record["pending"], dict[str, Pending])
     rows = [command_row(key, entry, PRIORITY[Command(entry.type)], headers, now) for key, entry in waiting.items()]
     if record["deadline"] != Deadline.STUCK:
-        kind, order_id, position = record["deadline"], record["order_id"], record["position"]
+        kind, order_id, position = record["deadline"], record["order_id"], record["deadline_position"]
         body = command_body(Command.ORDER_DEADLINE, {"order_id": order_id, "position": position, "kind": kind})
         key = command_id(order_id, position, Command.ORDER_DEADLINE, kind)
         entry = Pending(Command.ORDER_DEADLINE.value, body)

@@ -45,7 +45,7 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text
 DUE: Final[LiteralString] = """
 UPDATE orders SET deadline_at = $1::timestamptz + $2::interval WHERE order_id IN (
     SELECT order_id FROM orders WHERE deadline_at <= $1 ORDER BY deadline_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-RETURNING order_id, position, deadline, pending, traceparent
+RETURNING order_id, position, deadline, deadline_position, pending, traceparent
 """
 
 # A lease, taken or renewed: the row comes back to whoever holds it now.

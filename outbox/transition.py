@@ -68,6 +68,7 @@ def waits(settings: Settings) -> Wait:
         Deadline.STUCK: settings.stuck_s,
         Deadline.RESTAURANT_ANSWER: settings.restaurant_answer_s,
         Deadline.DRIVER_SEARCH: settings.driver_search_s,
+        Deadline.DRIVER_ESCALATION: settings.driver_escalation_s,
         Deadline.PICK_UP: settings.pick_up_s,
         Deadline.DELIVERY: settings.delivery_s,
         Deadline.CUSTOMER_DECISION: settings.customer_decision_s,

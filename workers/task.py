@@ -22,6 +22,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     kind: Command
     body: CommandBody
     traceparent: str
+    attempts: int = 0  # how often it has failed before, and waited in a tier
 
     @property
     def service(self) -> str:
@@ -39,7 +40,7 @@ def read(delivery: Delivery) -> Task:
         raise BadMessage("the message's id is not that of a command")
     if not is_id(body.order_id, "ord"):
         raise BadMessage("order_id is not the id of an order")
-    return Task(id=envelope.id, kind=kind, body=body, traceparent=envelope.traceparent)
+    return Task(id=envelope.id, kind=kind, body=body, traceparent=envelope.traceparent, attempts=attempts(delivery.headers))
 
 
 def attempts(headers: Mapping[str, Any]) -> int:

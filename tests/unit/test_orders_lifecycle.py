@@ -52,9 +52,11 @@ EXPECTED: dict[str, dict[str, str]] = {
     "accept": dict.fromkeys(TOLD, "restaurant_accepted"),
     "reject": dict.fromkeys(TOLD, "restaurant_rejected"),
     "reject items": dict.fromkeys(TOLD, "restaurant_rejected"),
+    "give up restaurant": dict.fromkeys(TOLD, "restaurant_rejected"),
     "reroute": {"restaurant_rejected": "payment_confirmed"},
     "assign driver": {"restaurant_accepted": "driver_assigned"},
     "release driver": {"driver_assigned": "restaurant_accepted"},
+    "escalate search": {"restaurant_accepted": STAYS},
     "pick up": {"driver_assigned": "picked_up"},
     "deliver": {"picked_up": "delivered"},
     "cancel": dict.fromkeys(CANCELLABLE, "cancelled"),
@@ -67,7 +69,7 @@ EXPECTED: dict[str, dict[str, str]] = {
 WHO: dict[str, set[str]] = {
     "place": {"customer"},
     "accept": {"restaurant"},
-    "reject": {"restaurant", "system"},
+    "reject": {"restaurant"},
     "reject items": {"restaurant"},
     "reroute": {"customer", "system"},
     "release driver": {"driver", "system"},
@@ -76,7 +78,7 @@ WHO: dict[str, set[str]] = {
     "cancel": {"customer", "support", "operator", "system"},
     "open dispute": {"support"},
     "resolve dispute": {"support"},
-    "intervene": {"support", "operator"},
+    "intervene": {"support", "operator", "system"},
 }
 UNDONE_BY: dict[str, list[str]] = {
     "placed": [],

@@ -20,11 +20,11 @@ from orders.commands import (
 from orders.decide import Cause, Wish, decide, system
 from orders.errors import BadMessage, NotAllowed, Stale
 from orders.facts import read_fact
-from orders.lifecycle import Action
+from orders.lifecycle import Action, Deadline
 from orders.names import FINAL, State
 from orders.order import Order
 from tests.fake_ports import FakeDrivers, FakeMessages, FakeRestaurants
-from tests.making import DRIVER, NOW, order_in, wait
+from tests.making import DRIVER, NOW, change_of, order_in, wait
 from workers.handlers.driver_dispatch import driver_dispatch
 from workers.handlers.driver_release import driver_release
 from workers.handlers.notification_push import notification_push
@@ -142,16 +142,59 @@ async def test_a_driver_is_told_once_that_the_trip_is_off() -> None:
     ("kind", "state", "leads_to", "reason"),
     [
         ("restaurant_answer", State.RESTAURANT_NOTIFIED, State.RESTAURANT_REJECTED, "restaurant_timeout"),
-        ("driver_search", State.RESTAURANT_ACCEPTED, State.CANCELLED, "no_driver"),
         ("pick_up", State.DRIVER_ASSIGNED, State.RESTAURANT_ACCEPTED, "no_show"),
         ("delivery", State.PICKED_UP, State.CANCELLED, "delivery_overdue"),
-        ("customer_decision", State.RESTAURANT_REJECTED, State.CANCELLED, "item_unavailable"),
     ],
 )
 async def test_a_deadline_that_ran_out_moves_the_order(kind: str, state: State, leads_to: State, reason: str) -> None:
     order = order_in(state)
     moved = _granted(order, _wish(await order_deadline(OrderDeadline(**_at(order), kind=kind), order)))
     assert (moved.state, moved.reason) == (leads_to, reason)
+
+
+async def test_a_customer_who_does_not_decide_gets_the_money_back() -> None:
+    order = change_of(Action.REJECT_ITEMS, order_in(State.RESTAURANT_NOTIFIED)).order
+    moved = _granted(order, _wish(await order_deadline(OrderDeadline(**_at(order), kind="customer_decision"), order)))
+    assert (moved.state, moved.reason) == (State.CANCELLED, "item_unavailable")
+    assert [entry.type for entry in moved.pending.values()] == ["payment.refund"]
+
+
+async def test_a_search_without_a_driver_goes_to_support_and_on_and_ends_at_its_second_deadline() -> None:
+    order = order_in(State.RESTAURANT_ACCEPTED)
+    dispatch = list(order.pending)
+    escalated = _granted(order, _wish(await order_deadline(OrderDeadline(**_at(order), kind="driver_search"), order)))
+    assert (escalated.state, escalated.deadline) == (State.RESTAURANT_ACCEPTED, Deadline.DRIVER_ESCALATION)
+    assert list(escalated.pending) == dispatch  # the search goes on
+    with pytest.raises(Stale):
+        await order_deadline(OrderDeadline(**_at(order), kind="driver_search"), escalated)
+    last = OrderDeadline(**_at(escalated), kind="driver_escalation")
+    ended = _granted(escalated, _wish(await order_deadline(last, escalated)))
+    assert (ended.state, ended.reason) == (State.CANCELLED, "no_driver")
+    assert {entry.type for entry in ended.pending.values()} == {"payment.refund", "restaurant.cancel"}
+
+
+async def test_a_restaurant_that_is_given_up_is_told_that_the_order_is_off() -> None:
+    order = order_in(State.RESTAURANT_NOTIFIED)
+    moved = _granted(order, _wish(await order_deadline(OrderDeadline(**_at(order), kind="restaurant_answer"), order)))
+    told = {entry.type: entry.body for entry in moved.pending.values()}
+    assert set(told) == {"order.cancel", "restaurant.cancel"}
+    assert told["restaurant.cancel"] == {
+        "order_id": order.order_id, "position": moved.position, "restaurant_id": order.restaurant_id,
+        "reason": "restaurant_timeout",
+    }  # fmt: skip
+
+
+async def test_an_intervention_meanwhile_does_not_make_a_deadline_stale() -> None:
+    order = order_in(State.RESTAURANT_NOTIFIED)
+    command = OrderDeadline(**_at(order), kind="restaurant_answer")
+    note = Wish(action=Action.INTERVENE, reason="fix", data={"letter_id": "let_1", "act": "replayed", "secret": "x"})
+    change = decide(order, note, Cause(id="let_1", actor=system("letters"), service="letters"), NOW, wait)
+    after = change.order
+    assert (after.deadline, after.deadline_at, after.pending) == (order.deadline, order.deadline_at, order.pending)
+    (event,) = change.events
+    assert msgspec.json.decode(event.fact)["data"] == {"letter_id": "let_1", "act": "replayed"}
+    assert msgspec.json.decode(event.audit)["details"] == {"letter_id": "let_1", "act": "replayed"}
+    assert _granted(after, _wish(await order_deadline(command, after))).state is State.RESTAURANT_REJECTED
 
 
 async def test_a_driver_who_did_not_show_up_is_freed_and_not_asked_again() -> None:

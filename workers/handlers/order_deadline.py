@@ -1,4 +1,4 @@
-"""`order.deadline`: an order has waited too long for something. Stale once the order has moved."""
+"""`order.deadline`: an order has waited too long for something. Stale once it waits for something else."""
 
 from typing import assert_never
 
@@ -11,20 +11,23 @@ from workers.outcome import Done, Outcome
 
 
 async def order_deadline(command: OrderDeadline, order: Order) -> Outcome:
-    if order.position != command.position:
-        raise Stale(f"the order has moved on from position {command.position}")
+    """What is recorded meanwhile beside the order's way (a refund, an intervention) does not end the wait."""
     try:
         kind = Deadline(command.kind)
     except ValueError as error:
         raise BadMessage(f"there is no deadline {command.kind[:50]!r}") from error
+    if order.deadline is not kind or order.deadline_position != command.position:
+        raise Stale(f"the order no longer waits for {kind.value} since position {command.position}")
     return Done(_wish(kind, order))
 
 
 def _wish(kind: Deadline, order: Order) -> Wish:
     match kind:
         case Deadline.RESTAURANT_ANSWER:
-            return Wish(action=Action.REJECT, reason="restaurant_timeout")
+            return Wish(action=Action.GIVE_UP_RESTAURANT, reason="restaurant_timeout")
         case Deadline.DRIVER_SEARCH:
+            return Wish(action=Action.ESCALATE_SEARCH, reason="driver_unavailable")
+        case Deadline.DRIVER_ESCALATION:
             return Wish(action=Action.CANCEL, reason="no_driver")
         case Deadline.PICK_UP:
             return _released(order)
