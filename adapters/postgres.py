@@ -85,6 +85,16 @@ async def open_pool(dsn: str, *, service: str, size: int, ready: bool = False, w
 
 
 @asynccontextmanager
+async def one_connection(db: "Connection | Pool") -> AsyncIterator[Connection]:
+    """The connection that was given, or one of the pool: for what takes more than one statement."""
+    if isinstance(db, asyncpg.Pool):
+        async with db.acquire() as conn:
+            yield conn
+    else:
+        yield db
+
+
+@asynccontextmanager
 async def connect(dsn: str, *, service: str) -> AsyncIterator[Connection]:
     """One connection, for what must not share: leases, migrations. Raises `DatabaseUnavailable`."""
     try:

@@ -1,0 +1,193 @@
+"""The only place that sends an open letter again, refuses to, and settles it once the message came to its end.
+
+A replay is an outbox row with the message's own id, so that it is done once however often it is sent. What goes out is the
+body as it was sent last: the latest edit's, where there is one, else the original.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, assert_never
+
+import msgspec
+
+from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, one_connection
+from orders.commands import SCHEMA_VERSION
+from orders.failures import Category
+from orders.names import FINAL, PRIORITY_RETURNED, Command
+from outbox.lanes import MAX_BODY_BYTES
+from outbox.letters import sending_sql as sql
+from outbox.letters.model import (
+    Letter,
+    LetterMoved,
+    LetterNotOpen,
+    LetterSuperseded,
+    NoSuchLetter,
+    NotReplayable,
+    Source,
+)
+from outbox.letters.readable import unreadable
+from outbox.letters.rehearsal import changing
+from outbox.transition import Executor
+
+# What an order that has ended has no use for: its end was its compensation.
+TOO_LATE_ONCE_ENDED: Final = (
+    Command.PAYMENT_CHARGE,
+    Command.RESTAURANT_NOTIFY,
+    Command.DRIVER_DISPATCH,
+    Command.ORDER_DEADLINE,
+    Command.ORDER_CANCEL,
+)
+DONE: Final = "done"  # the outcome of a message that did what it asked for
+DONE_BEFORE: Final = "done before"
+RULE: Final = "rule:"  # how an automatic fix is called as an actor
+_AT_ONCE: Final = 50  # bodies of poison in memory
+
+
+class Refusal(StrEnum):
+    """Why a letter is not sent."""
+
+    MISSING = "missing"
+    REPLAYING = "replaying"
+    RESOLVED = "resolved"
+    DISCARDED = "discarded"
+    SUPERSEDED = "superseded"
+    DONE_BEFORE = "done-before"
+    FAILED_SINCE = "failed-since"
+    TOO_LARGE = "too-large"
+    UNREADABLE = "unreadable"
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one letter that was to be sent. `refusal` None: it is under way."""
+
+    letter_id: str
+    refusal: Refusal | None = None
+    why: str = ""
+
+
+@asynccontextmanager
+async def writing(db: Executor, *, dry_run: bool = False) -> AsyncIterator[Connection]:
+    """One transaction on this connection, or on one of the pool. Raises `DatabaseUnavailable`."""
+    try:
+        async with one_connection(db) as conn, changing(conn, dry_run=dry_run):
+            yield conn
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"the letters cannot be reached: {type(error).__name__}") from error
+
+
+async def held_letter(conn: Connection, letter_id: str, version: int | None) -> Letter:
+    """The letter, held until the transaction ends. Raises `NoSuchLetter`; `LetterMoved` where it has another version."""
+    record = await conn.fetchrow(sql.HOLD, letter_id)
+    if record is None:
+        raise NoSuchLetter(f"there is no letter {letter_id}")
+    letter = msgspec.convert(dict(record), Letter)
+    if version is not None and letter.version != version:
+        raise LetterMoved(f"{letter_id} has version {letter.version} by now, not {version}: read it again, then decide")
+    return letter
+
+
+async def replay_one(
+    db: Executor, letter_id: str, *, actor: str, version: int | None = None, now: datetime, dry_run: bool = False
+) -> Letter:
+    """Send one open letter again; it is `replaying` then, and returned so.
+
+    Raises `NoSuchLetter`, `LetterMoved`, `LetterNotOpen`, `LetterSuperseded`, `NotReplayable`; nothing was written then,
+    except that a letter whose message turns out to be done is closed.
+    """
+    async with writing(db, dry_run=dry_run) as conn:
+        await held_letter(conn, letter_id, version)
+        (sent,) = await send(conn, [letter_id], actor=actor, now=now)
+        letter = await held_letter(conn, letter_id, None)
+    if sent.refusal is not None:
+        raise refusal_of(sent, letter)
+    return letter
+
+
+async def send(
+    conn: Connection,
+    letter_ids: Sequence[str],
+    *,
+    actor: str,
+    now: datetime,
+    replay_id: str | None = None,
+    cutoff: datetime | None = None,
+) -> list[Sent]:
+    """Send those of these letters that may be sent, in the caller's transaction; say of each what became of it.
+
+    Letters whose message was done meanwhile are closed as `done before`.
+    """
+    held = {record["letter_id"]: record for record in await conn.fetch(sql.HOLD_MANY, list(letter_ids))}
+    poison = [key for key, record in held.items() if record["category"] == Category.POISON]
+    whys = await _unreadable(conn, [key for key in poison if held[key]["source"] == Source.COMMAND])
+    how = "fixed" if actor.startswith(RULE) else "replayed"
+    judged = await conn.fetch(
+        sql.SEND, list(held), actor, now, list(whys), replay_id, cutoff, [kind.value for kind in TOO_LATE_ONCE_ENDED],
+        sorted(state.value for state in FINAL), PRIORITY_RETURNED, MAX_BODY_BYTES, SCHEMA_VERSION, how,
+    )  # fmt: skip
+    done = [record["letter_id"] for record in judged if record["refusal"] == Refusal.DONE_BEFORE]
+    if done:
+        await conn.execute(sql.RESOLVE, done, DONE_BEFORE, actor, now, DONE_BEFORE)
+    found = {
+        record["letter_id"]: Sent(
+            letter_id=record["letter_id"],
+            refusal=record["refusal"] and Refusal(record["refusal"]),
+            why=whys.get(record["letter_id"], ""),
+        )
+        for record in judged
+    }
+    return [found.get(key) or Sent(letter_id=key, refusal=Refusal.MISSING) for key in letter_ids]
+
+
+async def _unreadable(conn: Connection, letter_ids: Sequence[str]) -> dict[str, str]:
+    """Those that nobody could read even now, and why: a deploy may have taught us a newer schema since."""
+    whys: dict[str, str] = {}
+    for first in range(0, len(letter_ids), _AT_ONCE):
+        for record in await conn.fetch(sql.UNREAD, list(letter_ids[first : first + _AT_ONCE]), MAX_BODY_BYTES):
+            version = record["schema_version"] or SCHEMA_VERSION
+            why = unreadable(
+                record["type"],
+                min(version, SCHEMA_VERSION) if record["edited"] else version,
+                record["body"],
+                routing_key=record["routing_key"],
+                message_id=record["message_id"],
+            )
+            if why:
+                whys[record["letter_id"]] = why
+    return whys
+
+
+async def settle(db: Executor, letter_id: str, *, outcome: str, now: datetime) -> None:
+    """The message that was this letter came to its end: `done`, or the slug of why there was nothing left to do. Idempotent."""
+    resolution = None if outcome == DONE else outcome
+    try:
+        await db.execute(sql.RESOLVE, [letter_id], resolution, None, now, outcome)
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"{letter_id} cannot be settled: {type(error).__name__}") from error
+
+
+def refusal_of(sent: Sent, letter: Letter) -> Exception:  # noqa: PLR0911  # a row per reason
+    """The typed refusal that says why this letter is not sent, and what to do instead."""
+    name, refusal = letter.letter_id, sent.refusal or Refusal.MISSING
+    match refusal:
+        case Refusal.MISSING:
+            return NoSuchLetter(f"there is no letter {name}")
+        case Refusal.REPLAYING:
+            return LetterNotOpen(f"{name} is under way: it was sent again and has not come to its end yet")
+        case Refusal.RESOLVED:
+            return LetterNotOpen(f"{name} is resolved ({letter.resolution}): nothing is left to send")
+        case Refusal.DISCARDED:
+            return LetterNotOpen(f"{name} was discarded by {letter.resolved_by}: {letter.resolution}")
+        case Refusal.SUPERSEDED:
+            return LetterSuperseded(f"{name} is superseded: order {letter.order_id} has ended, so {letter.type} comes too late")
+        case Refusal.DONE_BEFORE:
+            return LetterNotOpen(f"{letter.message_id} was done meanwhile: {name} is closed as {DONE_BEFORE}")
+        case Refusal.FAILED_SINCE:
+            return LetterNotOpen(f"{name} failed again after the cut-off: look at it first")
+        case Refusal.TOO_LARGE:
+            return NotReplayable(f"{name} has more than {MAX_BODY_BYTES} bytes, which no broker takes: edit it or discard it")
+        case Refusal.UNREADABLE:
+            return NotReplayable(f"{name} cannot be read: {sent.why}. Edit it or discard it")
+        case _:
+            assert_never(refusal)
