@@ -75,6 +75,26 @@ class Messaging:
         """Hand over one push. Fire and forget: 202 says that the provider will try."""
         await self._post(self._push_url, {"to": to, "title": title, "body": body, "data": dict(data)})
 
+    async def probe_sms(self) -> None:
+        """Whether the way to SMS is open. Sends nothing; raises `MessagingUnavailable` where it is not."""
+        await self._probe(self._sms_url)
+
+    async def probe_push(self) -> None:
+        """Whether the way to push messages is open. Sends nothing; raises `MessagingUnavailable` where it is not."""
+        await self._probe(self._push_url)
+
+    async def _probe(self, url: str) -> None:
+        """HEAD at the address that messages go to: no provider may send anything for it, and whatever it answers (most say
+        401, 404 or 405) it is there. Only what `_post` takes for an absence counts as one.
+        """
+        try:
+            async with self._session.head(url, allow_redirects=False) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise MessagingUnavailable(f"no answer: {type(error).__name__}") from error
+        if _absent(status):
+            raise MessagingUnavailable(f"the messaging provider answered {status}")
+
     async def _post(self, url: str, message: Mapping[str, object]) -> bytes:
         headers = {"content-type": "application/json"}
         try:
@@ -88,6 +108,10 @@ class Messaging:
             return body
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise BadMessagingCredentials(f"the messaging provider answered {status}")
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        if _absent(status):
             raise MessagingUnavailable(f"the messaging provider answered {status}")
         raise RecipientRefused(status)
+
+
+def _absent(status: int) -> bool:
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS

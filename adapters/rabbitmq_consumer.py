@@ -1,4 +1,7 @@
-"""The only place that consumes from RabbitMQ: own connection, own reconnect, passive about queues, drained at the end."""
+"""The only place that consumes from RabbitMQ: own connection, own reconnect, passive about queues, drained at the end.
+
+A queue can be paused, alone: its consumer is cancelled, so that other processes (or nobody) get its messages meanwhile.
+"""
 
 import asyncio
 import random
@@ -86,6 +89,20 @@ class Consumer:
         self._concurrency, self._drain_s = concurrency, drain_s
         self._slots = {queue: asyncio.Semaphore(concurrency) for queue in queues}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._paused: set[str] = set()
+        self._held: list[Delivery] = []
+        self._changed = asyncio.Event()
+
+    def pause(self, queue: str) -> None:
+        """Take no more from this queue until `resume`, over reconnects too. What is in hand goes on to its end."""
+        if queue in self._slots:
+            self._paused.add(queue)
+            self._changed.set()
+
+    def resume(self, queue: str) -> None:
+        """Take from this queue again."""
+        self._paused.discard(queue)
+        self._changed.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until stopped, connecting again as often as it takes; then finish what is in hand and release the rest."""
@@ -115,27 +132,49 @@ class Consumer:
         try:
             connection.close_callbacks.add(lambda *_: lost.set())
             async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
-                subscriptions = [await self._subscribe(connection, queue, lost) for queue in self._slots]
-            log.info("consuming", queues=list(self._slots))
-            await _first(stop, lost)
+                sources = {name: await self._open(connection, name, lost) for name in self._slots}
+            tags: dict[str, str] = {}
+            while not (stop.is_set() or lost.is_set()):
+                self._changed.clear()
+                await self._steer(sources, tags)
+                await _first(stop, lost, self._changed)
             if lost.is_set():
                 log.warning("the connection for consuming was lost", in_hand=len(self._tasks))
                 return
-            for queue, tag in subscriptions:
-                await queue.cancel(tag, timeout=_GOODBYE_S)
+            for name, tag in tags.items():
+                await sources[name].cancel(tag, timeout=_GOODBYE_S)
+            await self._let_go()
             await self._drain()
         finally:
+            self._held.clear()  # without its connection the broker has taken it all back
             with suppress(*_GONE):
                 await asyncio.wait_for(connection.close(), _GOODBYE_S)
 
-    async def _subscribe(self, connection: AbstractConnection, name: str, lost: asyncio.Event) -> tuple[AbstractQueue, str]:
+    async def _steer(self, sources: Mapping[str, AbstractQueue], tags: dict[str, str]) -> None:
+        """Cancel the consumers of paused queues, then release what came meanwhile; subscribe to all others."""
+        async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
+            for name, source in sources.items():
+                if name in self._paused and name in tags:
+                    await source.cancel(tags.pop(name), timeout=_GOODBYE_S)
+                    log.warning("a queue is paused", queue=name)
+                elif name not in self._paused and name not in tags:
+                    tags[name] = await source.consume(partial(self._take, name))
+                    log.info("consuming", queue=name)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Release what came for a queue while it was being paused. Not sooner: it would come back to us at once."""
+        held, self._held = self._held, []
+        for delivery in held:
+            await delivery.release()
+
+    async def _open(self, connection: AbstractConnection, name: str, lost: asyncio.Event) -> AbstractQueue:
         channel = await connection.channel(publisher_confirms=False)
         channel.close_callbacks.add(lambda *_: lost.set())
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(lambda _: lost.set())  # its queue was deleted, or moved
         await channel.set_qos(prefetch_count=self._concurrency)
-        queue = await channel.get_queue(name)  # passive: raises where it is missing
-        return queue, await queue.consume(partial(self._take, name))
+        return await channel.get_queue(name)  # passive: raises where it is missing
 
     async def _take(self, queue: str, message: AbstractIncomingMessage) -> None:
         """In a task of our own: the driver cancels its tasks when the connection is lost."""
@@ -149,6 +188,10 @@ class Consumer:
             redelivered=bool(message.redelivered),
             message=message,
         )
+        if queue in self._paused:
+            self._held.append(delivery)
+            self._changed.set()
+            return
         task = asyncio.get_running_loop().create_task(self._one(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -156,7 +199,7 @@ class Consumer:
     async def _one(self, delivery: Delivery) -> None:
         try:
             async with self._slots[delivery.queue]:
-                await self._handle(delivery)
+                await (delivery.release() if delivery.queue in self._paused else self._handle(delivery))
         except asyncio.CancelledError:
             await delivery.release()
             raise

@@ -111,6 +111,10 @@ class StripePayments:
     async def retrieve(self, intent_id: str) -> Intent:
         return _intent(await _outcome(self._api.payment_intents.retrieve_async(intent_id, {"expand": _EXPAND})))
 
+    async def probe(self) -> None:
+        """Whether the provider is there, by a cheap read that knows our key; raises as every call does."""
+        await _outcome(self._api.balance.retrieve_async())
+
     async def cancel(self, intent_id: str, order_id: str) -> Intent:
         async def call(key: str) -> Intent:
             return _intent(await self._api.payment_intents.cancel_async(intent_id, {}, {"idempotency_key": key}))

@@ -37,14 +37,14 @@ class WebhookAnswer(msgspec.Struct, frozen=True):
 class PeerUnavailable(RetryLater):
     """No connection, no answer in time, 5xx, 408, 425 or 429. The peer may have got the message: it must know `webhook-id` again.
 
-    `host` is whose breaker this concerns; `status` is None where there was no answer.
+    `host` is whose breaker this concerns; `status` is None where there was no answer, `timed_out` where that took all the time.
     """
 
     slug = "peer-unavailable"
 
-    def __init__(self, host: str, status: int | None, cause: str) -> None:
+    def __init__(self, host: str, status: int | None, cause: str, *, timed_out: bool = False) -> None:
         super().__init__(f"{host} is unavailable: {cause}")
-        self.host, self.status = host, status
+        self.host, self.status, self.timed_out = host, status, timed_out
 
 
 class PeerRefused(Refuse):
@@ -97,7 +97,8 @@ class Webhooks:
                 await answer.content.read(_MOST_ANSWER_BYTES)
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise PeerUnavailable(host, None, type(error).__name__) from error
+            timed_out = isinstance(error, TimeoutError)
+            raise PeerUnavailable(host, None, type(error).__name__, timed_out=timed_out) from error
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return WebhookAnswer(status)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER:

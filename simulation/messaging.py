@@ -55,6 +55,8 @@ class Messaging:
         app = web.Application(client_max_size=65_536)
         app.router.add_post("/v1/messages", self._take_sms)
         app.router.add_post("/v1/push", self._take_push)
+        for path in ("/v1/messages", "/v1/push"):
+            app.router.add_head(path, self._refuse_method)  # in an outage nothing is answered otherwise
         app.router.add_get("/_sim/messages", self._tell)
         app.router.add_get("/_sim/behaviour", self._tell_behaviour)
         app.router.add_post("/_sim/behaviour", self._behave)
@@ -86,6 +88,9 @@ class Messaging:
         if push.to.startswith(DRIVER_PREFIX) and self._forward_url:
             self._forward(raw)
         return _json({}, 202)
+
+    async def _refuse_method(self, _: web.Request) -> web.Response:
+        return await self._failure() or web.Response(status=405, headers={"Allow": "POST"})
 
     async def _tell(self, request: web.Request) -> web.Response:
         """All messages, as `{"sms": […], "push": […]}`; with `kind`, only those."""

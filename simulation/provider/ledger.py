@@ -1,6 +1,7 @@
 """The only place that keeps the provider's own record: every movement of money, in memory and, flushed first, in a file."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Ledger:
     def __init__(self, path: Path | None = None) -> None:
         self.intents: dict[str, Intent] = {}
         self.refunds: dict[str, Refunded] = {}
+        self.balance: Counter[str] = Counter()  # minor units by currency
         self.answers: list[Answered] = []  # as read from the file; the caller takes them over
         self.faults: dict[str, list[str]] = {}  # order id → what was injected into its requests, in order
         self._file: int | None = None
@@ -58,9 +60,13 @@ class Ledger:
         if isinstance(movement, Created):
             self.intents[movement.intent] = intents.begin(movement)
             return
-        intents.apply(self.intents[movement.intent], movement)
+        intent = self.intents[movement.intent]
+        intents.apply(intent, movement)
+        if isinstance(movement, Captured):
+            self.balance[intent.made.currency] += movement.amount_minor
         if isinstance(movement, Refunded):
             self.refunds[movement.refund] = movement
+            self.balance[intent.made.currency] -= movement.amount_minor
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Hand the entries to the file in one write. Raises OSError (disk full); nobody must be answered then."""

@@ -84,6 +84,15 @@ def refund(refunded: Refunded, currency: str) -> JSON:
     }
 
 
+def balance(amounts: dict[str, int]) -> JSON:
+    """All of it available: nothing here waits for a bank."""
+    available = [
+        {"amount": amount, "currency": currency, "source_types": {"card": amount}} for currency, amount in amounts.items()
+    ]
+    nothing = [{"amount": 0, "currency": currency, "source_types": {"card": 0}} for currency in amounts]
+    return {"object": "balance", "available": available, "livemode": False, "pending": nothing}
+
+
 def list_of(items: list[JSON], url: str, *, more: bool) -> JSON:
     return {"object": "list", "data": items, "has_more": more, "url": url}
 

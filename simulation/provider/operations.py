@@ -115,6 +115,11 @@ class Operations:
         items = [objects.refund(refunded, intent.made.currency) for refunded in page]
         return Done(objects.list_of(items, "/v1/refunds", more=start + limit < len(ids)))
 
+    def balance(self, query: Form) -> Done:
+        """Whoever has no sales yet has nothing of the default currency."""
+        only(query, frozenset({"expand"}))
+        return Done(objects.balance(dict(self._ledger.balance) or {"usd": 0}))
+
     def order_of(self, path: str, form: Form) -> str:
         """The order that a call is about, as far as it can be told; empty otherwise."""
         metadata = form.get("metadata")

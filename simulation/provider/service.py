@@ -168,6 +168,8 @@ class Provider:
                 done = ops.refund(form, call.key, now)
             case ("GET", ["v1", "payment_intents", intent_id]):
                 done = ops.retrieve(intent_id, form)
+            case ("GET", ["v1", "balance"]):
+                done = ops.balance(form)
             case ("GET", ["v1", "refunds"]):
                 done = ops.list_refunds(form)
             case ("GET", ["v1", "refunds", refund_id]):
