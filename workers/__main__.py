@@ -19,8 +19,11 @@ from adapters.webhooks import Webhooks
 from orders.names import Queue
 from outbox.sql import APPLY, LOAD
 from outbox.transition import utc_now
+from workers.breakers import Breakers
 from workers.delivery import Worker
 from workers.drivers import DriverTable
+from workers.guarded import GuardedMessages, GuardedPayments
+from workers.hosts import Hosts
 from workers.moves import Mover
 from workers.ports import Ports
 from workers.restaurants import WebhookRestaurants
@@ -42,20 +45,24 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
         StripePayments(settings) as payments,
         Webhooks(settings) as webhooks,
         Messaging(settings) as messages,
+        Breakers(settings, pool, payments, messages, utc_now) as breakers,
     ):
+        concurrency = settings.worker_concurrency
+        hosts = Hosts(hands=concurrency, time_scale=settings.time_scale)
         ports = Ports(
-            payments=payments,
-            restaurants=WebhookRestaurants(pool, webhooks, utc_now),
+            payments=GuardedPayments(payments, breakers.payments),
+            restaurants=WebhookRestaurants(pool, webhooks, hosts, utc_now),
             drivers=DriverTable(pool, settings.time_scale),
-            messages=messages,
+            messages=GuardedMessages(messages, breakers.sms, breakers.push),
             answer_within=timedelta(seconds=settings.scaled_s(settings.restaurant_answer_s)),
         )
         worker = Worker(pool, ports, Mover(publisher, settings.time_scale), settings, stop)
         names = [queue.value for queue in queues]
-        concurrency = settings.worker_concurrency
-        await Consumer(
+        consumer = Consumer(
             settings.rabbitmq_url, worker.take, service=service, queues=names, concurrency=concurrency, drain_s=_DRAIN_S
-        ).run(stop)
+        )
+        breakers.steer(consumer)
+        await consumer.run(stop)
 
 
 if __name__ == "__main__":
