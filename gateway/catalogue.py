@@ -12,9 +12,9 @@ from gateway.answers import Menu, MenuEntry, Money, RestaurantCard, Restaurants
 from gateway.auth import only
 from gateway.context import Gate
 from gateway.docs import problems
-from gateway.hours import opening
 from gateway.paging import Cursor, Limit, after_id
 from orders.errors import Invalid, NotFound
+from orders.hours import opening
 from orders.names import Role
 
 

@@ -1,14 +1,12 @@
 """The only place that turns what a customer asks for into lines at the menu's prices. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from gateway.problems import InvalidFields
 from gateway.schemas import Item
 from orders.errors import Invalid
-from orders.money import MAX_LINES, MAX_QUANTITY, Line
-
-MenuRow = Mapping[str, Any]
+from orders.menu import MenuRow, line_of, merged
+from orders.money import Line
 
 
 class ItemUnavailable(InvalidFields):
@@ -38,35 +36,4 @@ def lines_for(items: Sequence[Item], menu: Iterable[MenuRow], field: str = "item
             wrong.append((f"{field}[{index}].item_id", f"{row['name']} is not available"))
     if wrong:
         raise ItemUnavailable(wrong)
-    return merged((_line(on_menu[item.item_id], item.quantity) for item in items), field)
-
-
-def same_by_name(lines: Iterable[Line], menu: Iterable[MenuRow]) -> tuple[Line, ...] | None:
-    """The same items at another restaurant, the cheapest of each name, or None where one is missing."""
-    by_name: dict[str, MenuRow] = {}
-    for row in sorted(menu, key=lambda row: row["unit_price"], reverse=True):
-        by_name[row["name"]] = row
-    found = [(by_name.get(line.name), line.quantity) for line in lines]
-    if any(row is None for row, _ in found):
-        return None
-    return merged((_line(row, quantity) for row, quantity in found if row is not None), "items")
-
-
-def merged(lines: Iterable[Line], field: str) -> tuple[Line, ...]:
-    """Lines of the same item made one. Raises `Invalid` above the bounds of an order."""
-    by_id: dict[str, Line] = {}
-    for index, line in enumerate(lines):
-        before = by_id.get(line.item_id)
-        quantity = line.quantity + (before.quantity if before else 0)
-        if quantity > MAX_QUANTITY:
-            raise Invalid(
-                f"{field}[{index}].quantity", f"{quantity} of {line.name} in all; at most {MAX_QUANTITY} are possible"
-            )
-        by_id[line.item_id] = Line(line.item_id, line.name, quantity, line.unit_price)
-    if len(by_id) > MAX_LINES:
-        raise Invalid(field, f"an order has at most {MAX_LINES} lines, this one would have {len(by_id)}")
-    return tuple(by_id.values())
-
-
-def _line(row: MenuRow, quantity: int) -> Line:
-    return Line(row["item_id"], row["name"], quantity, row["unit_price"])
+    return merged((line_of(on_menu[item.item_id], item.quantity) for item in items), field)

@@ -9,13 +9,13 @@ from adapters.postgres import Record
 from gateway import sql
 from gateway.answers import Money, OrderWarning, PlacedOrder
 from gateway.context import Gateway
-from gateway.hours import Opening, opening
 from gateway.idempotency import KeyInFlight, fingerprint, stored_answer
 from gateway.menu import UnknownRestaurant, lines_for
 from gateway.problems import Refused
 from gateway.schemas import PlaceOrder
 from orders.chain import GENESIS
 from orders.decide import Cause, Wish, decide
+from orders.hours import Opening, opening
 from orders.ids import new_id
 from orders.lifecycle import Action
 from orders.money import price

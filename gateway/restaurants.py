@@ -1,7 +1,7 @@
 """The routes of restaurants: their orders, their answers, their hours and menu."""
 
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated
 from zoneinfo import available_timezones
 
 import msgspec
@@ -23,8 +23,7 @@ from orders.errors import Invalid, NotFound
 from orders.lifecycle import Action
 from orders.names import Fact, Role, State
 from orders.order import Order
-
-_CLOSING_TIME: Final = "closing_time"
+from orders.rerouting import CLOSING_TIME
 
 
 @get("/orders", responses=problems())
@@ -56,7 +55,7 @@ async def accept_order(request: HttpRequest, gateway: Gate, order_id: FromPath[s
 async def reject_order(
     request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[RejectOrder]
 ) -> RestaurantOrder:
-    """Refuse the order. With unavailable items the customer is asked first; without, all of the money goes back."""
+    """Refuse the order. With unavailable items the customer is asked; without, another restaurant is tried, or the money goes back."""
 
     def wish(order: Order) -> Wish:
         theirs(order.restaurant_id, request.user.id)
@@ -67,8 +66,10 @@ async def reject_order(
         if data.unavailable_items:
             items = sorted(set(data.unavailable_items))
             return Wish(action=Action.REJECT_ITEMS, reason=data.reason, data={"unavailable_items": items})
-        closing = {"auto_rejected_closing_time": True} if data.reason == _CLOSING_TIME else {}
-        return Wish(action=Action.REJECT, reason=data.reason, data=closing, values={"reason": "restaurant_rejected"})
+        if data.reason == CLOSING_TIME:
+            late = {"auto_rejected_closing_time": True}
+            return Wish(action=Action.REJECT, reason=data.reason, data=late, values={"reason": CLOSING_TIME})
+        return Wish(action=Action.REJECT, reason=data.reason, values={"reason": "restaurant_rejected"})
 
     return for_restaurant(await step(gateway, request, order_id, wish, Fact.RESTAURANT_REJECTED))
 

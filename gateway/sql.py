@@ -57,15 +57,6 @@ SELECT restaurant_id, name, city, time_zone, hours, currency, delivery_fee,
 FROM restaurants r WHERE restaurant_id = $1
 """
 
-# Other restaurants of a city that have everything by name, nearest to a place first, or the one that is named.
-ALTERNATIVES: Final[LiteralString] = """
-SELECT r.restaurant_id, r.name, r.time_zone, r.hours, r.currency, r.delivery_fee, jsonb_agg(m) AS menu
-FROM restaurants r JOIN menu_items m ON m.restaurant_id = r.restaurant_id AND m.available AND m.name = ANY ($3::text[])
-WHERE r.city = $1 AND r.restaurant_id <> $2 AND r.currency = $4 AND ($5::text IS NULL OR r.restaurant_id = $5)
-GROUP BY r.restaurant_id HAVING count(DISTINCT m.name) = cardinality($3::text[])
-ORDER BY point(r.longitude, r.latitude) <-> point($6, $7), r.restaurant_id LIMIT 50
-"""
-
 # A restaurant's hours, replaced.
 PUT_HOURS: Final[LiteralString] = """
 UPDATE restaurants SET hours = $2, time_zone = coalesce($3, time_zone) WHERE restaurant_id = $1

@@ -33,6 +33,15 @@ UPDATE orders SET payment_intent_id = coalesce(payment_intent_id, $2), payment_a
 WHERE order_id = $1
 """
 
+# Restaurants of a city, but for some, that have everything by name, nearest to a place first; or the one that is wanted.
+ALTERNATIVES: Final[LiteralString] = """
+SELECT r.restaurant_id, r.name, r.time_zone, r.hours, r.currency, r.delivery_fee, jsonb_agg(m) AS menu
+FROM restaurants r JOIN menu_items m ON m.restaurant_id = r.restaurant_id AND m.available AND m.name = ANY ($3::text[])
+WHERE r.city = $1 AND r.restaurant_id <> ALL ($2::text[]) AND r.currency = $4 AND ($5::text IS NULL OR r.restaurant_id = $5)
+GROUP BY r.restaurant_id HAVING count(DISTINCT m.name) = cardinality($3::text[])
+ORDER BY point(r.longitude, r.latitude) <-> point($6, $7), r.restaurant_id LIMIT 50
+"""
+
 # Messages that are no step of an order: stream commands, customers' messages, locations.
 ENQUEUE: Final[LiteralString] = """
 INSERT INTO outbox (event_id, aggregate_type, aggregate_id, position, type, schema_version, body, headers, broker,

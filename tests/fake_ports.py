@@ -9,7 +9,8 @@ import msgspec
 
 from adapters.payments import Intent, IntentUnexpectedState, Refund, declined
 from orders.order import Order
-from workers.ports import Drivers, NoDriverAvailable, Ports, Reservation
+from orders.rerouting import Alternative, may_go_on
+from workers.ports import Alternatives, Drivers, NoDriverAvailable, Ports, Reservation
 
 DECLINES = {
     "pm_declined": "generic_decline",
@@ -114,12 +115,22 @@ class FakeDrivers(_Failing):
         super().__init__()
         self.free = list(free)
 
-    async def reserve(self, order: Order) -> Reservation:
-        self._asked("reserve", order.order_id)
+    async def reserve(self, order: Order, within_m: int | None) -> Reservation:
+        self._asked("reserve", order.order_id, within_m)
         driver = next((each for each in self.free if each not in order.past_drivers), None)
         if driver is None:
             raise NoDriverAvailable(order.city)
         return Reservation(driver, 700)
+
+
+class FakeAlternatives:
+    """The restaurant that takes what others rejected, or none."""
+
+    def __init__(self) -> None:
+        self.found: Alternative | None = None
+
+    async def find(self, order: Order) -> Alternative | None:
+        return self.found if may_go_on(order) else None
 
 
 class FakeMessages(_Failing):
@@ -137,6 +148,7 @@ class FakePorts:
     def __init__(self, drivers: Drivers | None = None) -> None:
         self.payments, self.restaurants, self.messages = FakePayments(), FakeRestaurants(), FakeMessages()
         self.drivers: Drivers = drivers or FakeDrivers("drv_near", "drv_far")
+        self.alternatives: Alternatives = FakeAlternatives()
 
     @property
     def ports(self) -> Ports:
@@ -144,6 +156,7 @@ class FakePorts:
             payments=self.payments,
             restaurants=self.restaurants,
             drivers=self.drivers,
+            alternatives=self.alternatives,
             messages=self.messages,
             answer_within=timedelta(minutes=5),
         )

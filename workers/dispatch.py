@@ -32,11 +32,11 @@ async def handle(task: Task, order: Order, ports: Ports, *, again: bool, now: da
         case commands.CancelRestaurant() as command:
             return await restaurant_cancel(command, order, ports.restaurants, task.id)
         case commands.DispatchDriver() as command:
-            return await driver_dispatch(command, order, ports.drivers, now=now)
+            return await driver_dispatch(command, order, ports.drivers, attempts=task.attempts, now=now)
         case commands.ReleaseDriver() as command:
             return await driver_release(command, order, ports.messages)
         case commands.CancelOrder() as command:
-            return await order_cancel(command, order)
+            return await order_cancel(command, order, ports.alternatives)
         case commands.OrderDeadline() as command:
             return await order_deadline(command, order)
         case commands.PushNotification() as command:

@@ -22,13 +22,16 @@ class DriverTable:
         self._pool = pool
         self._held = timedelta(seconds=max(_HELD_AT_LEAST_S, _HELD_S / time_scale))
 
-    async def reserve(self, order: Order) -> Reservation:
+    async def reserve(self, order: Order, within_m: int | None) -> Reservation:
+        degrees = None if within_m is None else within_m / _METRES_PER_DEGREE
         with reaching_the_database():
             row = await self._pool.fetchrow(
-                sql.RESERVE_DRIVER, order.order_id, order.restaurant_id, order.city, list(order.past_drivers), self._held
-            )
+                sql.RESERVE_DRIVER,
+                order.order_id, order.restaurant_id, order.city, list(order.past_drivers), self._held, degrees,
+            )  # fmt: skip
         if row is None:
-            raise NoDriverAvailable(f"nobody is free in {order.city}")
+            where = "in the city" if within_m is None else f"within {within_m} m of the restaurant"
+            raise NoDriverAvailable(f"nobody is free {where}")
         here, there = (row["latitude"], row["longitude"]), (row["from_latitude"], row["from_longitude"])
         return Reservation(row["driver_id"], distance_m(here, there))
 

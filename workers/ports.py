@@ -10,6 +10,7 @@ import msgspec
 from adapters.payments import Payments
 from orders.errors import AlreadyDone, CallAnOperator, RetryLater
 from orders.order import Order
+from orders.rerouting import Alternative
 
 
 class NoDriverAvailable(RetryLater):
@@ -50,8 +51,17 @@ class Restaurants(Protocol):
 
 
 class Drivers(Protocol):
-    async def reserve(self, order: Order) -> Reservation:
-        """The driver who is reserved for this order, or else the nearest free one. Raises `NoDriverAvailable`."""
+    async def reserve(self, order: Order, within_m: int | None) -> Reservation:
+        """The driver who is reserved for this order, or else the nearest free one so near to the restaurant (None: in the city).
+
+        Raises `NoDriverAvailable`.
+        """
+        ...
+
+
+class Alternatives(Protocol):
+    async def find(self, order: Order) -> Alternative | None:
+        """Another restaurant for the order, as far as its customer has agreed to one. Raises `DatabaseUnavailable`."""
         ...
 
 
@@ -69,5 +79,6 @@ class Ports:
     payments: Payments
     restaurants: Restaurants
     drivers: Drivers
+    alternatives: Alternatives
     messages: Messages
     answer_within: timedelta

@@ -2,8 +2,9 @@
 
 from typing import Final, LiteralString
 
-# A driver for an order: who is reserved for it already, or else the nearest who is free in its city and has not had it
-# before. A reservation that ran out, or whose order has found another driver, counts as none.
+# A driver for an order: who is reserved for it already, or else the nearest who is free in its city, at most so many degrees
+# on the ground from the restaurant (on the plane: more, the farther from the equator), and has not had it before. A
+# reservation that ran out, or whose order has found another driver, counts as none.
 RESERVE_DRIVER: Final[LiteralString] = """
 WITH place AS (
     SELECT r.latitude, r.longitude, spot_of(r.latitude, r.longitude) AS spot
@@ -15,6 +16,7 @@ WITH place AS (
 ), nearest AS (
     SELECT driver_id FROM drivers d
     WHERE status = 'available' AND city = $3 AND driver_id <> ALL ($4::text[]) AND NOT EXISTS (SELECT FROM mine)
+        AND spot <@ (SELECT circle(spot, coalesce($6::double precision, 360) / cos(radians(latitude))) FROM place)
         AND (reserved_for IS NULL OR reserved_until < clock_timestamp()
              OR EXISTS (SELECT FROM drivers taken WHERE taken.order_id = d.reserved_for))
     ORDER BY spot <-> (SELECT spot FROM place) LIMIT 1 FOR UPDATE SKIP LOCKED

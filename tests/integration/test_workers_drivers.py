@@ -90,11 +90,11 @@ async def test_a_driver_who_had_the_order_before_is_not_asked_again(ground: Grou
     await ground.add_driver(driver, city, 52.10, 5.12)
     order = await _accepted(ground, city)
     table = DriverTable(ground.pool, 1.0)
-    assert (await table.reserve(order)).driver_id == driver
+    assert (await table.reserve(order, None)).driver_id == driver
     late = await ground.pool.execute("UPDATE orders SET past_drivers = ARRAY[$2] WHERE order_id = $1", order.order_id, driver)
     assert late == "UPDATE 1"
     try:
-        await table.reserve(await ground.order(order.order_id))
+        await table.reserve(await ground.order(order.order_id), None)
     except NoDriverAvailable:
         return
     raise AssertionError("the driver was asked again")
@@ -105,13 +105,13 @@ async def test_a_reservation_is_kept_for_its_order_and_refused_to_others(ground:
     await ground.add_driver(driver, city, 52.10, 5.12)
     mine, other = await _accepted(ground, city), await _accepted(ground, city)
     table = DriverTable(ground.pool, 1.0)
-    first, second = await table.reserve(mine), await table.reserve(mine)
+    first, second = await table.reserve(mine, None), await table.reserve(mine, None)
     assert first == second
     assert (first.driver_id, 1_000 < first.distance_m < 1_300) == (driver, True)
-    refused = await asyncio.gather(table.reserve(other), return_exceptions=True)
+    refused = await asyncio.gather(table.reserve(other, None), return_exceptions=True)
     assert isinstance(refused[0], NoDriverAvailable)
     await ground.pool.execute("UPDATE drivers SET reserved_until = now() - interval '1 s' WHERE driver_id = $1", driver)
-    assert (await table.reserve(other)).driver_id == driver
+    assert (await table.reserve(other, None)).driver_id == driver
 
 
 async def test_a_driver_who_does_not_show_up_is_freed_and_another_is_asked_for(ground: Ground) -> None:

@@ -13,9 +13,10 @@ from gateway.auth import bearer
 from gateway.bodies import read
 from gateway.edge import arrival_of
 from gateway.idempotency import KeyMalformed, KeyMissing, fingerprint, read_key
-from gateway.menu import lines_for, same_by_name
+from gateway.menu import lines_for
 from gateway.schemas import Item, PlaceOrder
 from orders.errors import CallAnOperator, Invalid, LostRace, NotAllowed, NotFound, RushlineError, Stale
+from orders.menu import same_by_name
 from orders.money import Line
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from gateway.hours import opening
+from orders.hours import opening
 from orders.ids import is_id
 from simulation.country import PLOT_SHARES, Country, Hours, make_country
 from simulation.seeding import hours_of

@@ -23,7 +23,7 @@ from orders.facts import read_fact
 from orders.lifecycle import Action, Deadline
 from orders.names import FINAL, State
 from orders.order import Order
-from tests.fake_ports import FakeDrivers, FakeMessages, FakeRestaurants
+from tests.fake_ports import FakeAlternatives, FakeDrivers, FakeMessages, FakeRestaurants
 from tests.making import DRIVER, NOW, change_of, order_in, wait
 from workers.handlers.driver_dispatch import driver_dispatch
 from workers.handlers.driver_release import driver_release
@@ -103,7 +103,7 @@ async def test_a_restaurant_that_does_not_answer_is_an_error_that_may_pass() -> 
 
 async def test_a_driver_is_taken_and_told() -> None:
     order = order_in(State.RESTAURANT_ACCEPTED)
-    outcome = await driver_dispatch(DispatchDriver(**_at(order)), order, FakeDrivers("drv_1"), now=NOW)
+    outcome = await driver_dispatch(DispatchDriver(**_at(order)), order, FakeDrivers("drv_1"), attempts=0, now=NOW)
     wish = _wish(outcome)
     assert (wish.action, wish.take_driver, wish.changes) == (Action.ASSIGN_DRIVER, "drv_1", {"driver_id": "drv_1"})
     assert wish.data == {"driver_id": "drv_1", "distance_m": 700}
@@ -116,13 +116,13 @@ async def test_a_driver_is_taken_and_told() -> None:
 async def test_without_a_driver_the_search_goes_on() -> None:
     order = order_in(State.RESTAURANT_ACCEPTED)
     with pytest.raises(NoDriverAvailable):
-        await driver_dispatch(DispatchDriver(**_at(order)), order, FakeDrivers(), now=NOW)
+        await driver_dispatch(DispatchDriver(**_at(order)), order, FakeDrivers(), attempts=0, now=NOW)
 
 
 async def test_no_driver_is_reserved_for_an_order_that_needs_none() -> None:
     order, drivers = order_in(State.CANCELLED), FakeDrivers("drv_1")
     with pytest.raises(NotAllowed):
-        await driver_dispatch(DispatchDriver(**_at(order)), order, drivers, now=NOW)
+        await driver_dispatch(DispatchDriver(**_at(order)), order, drivers, attempts=0, now=NOW)
     assert not drivers.calls
 
 
@@ -222,17 +222,11 @@ async def test_a_deadline_of_an_order_that_has_moved_is_stale() -> None:
 @pytest.mark.parametrize("state", list(State))
 async def test_fraud_ends_every_order_and_is_recorded_where_it_has_ended(state: State) -> None:
     order = order_in(state)
-    wish = _wish(await order_cancel(CancelOrder(**_at(order), reason="fraud", rule="velocity"), order))
+    wish = _wish(await order_cancel(CancelOrder(**_at(order), reason="fraud", rule="velocity"), order, FakeAlternatives()))
     moved = _granted(order, wish)
     assert moved.state in FINAL
     assert wish.data == {"rule": "velocity"}
     assert moved.state is (state if state in FINAL else State.CANCELLED)
-
-
-async def test_a_rejected_order_is_cancelled_for_the_reason_of_its_rejection() -> None:
-    order = order_in(State.RESTAURANT_REJECTED)
-    wish = _wish(await order_cancel(CancelOrder(**_at(order), reason="restaurant_timeout"), order))
-    assert (_granted(order, wish).state, wish.reason) == (State.CANCELLED, "restaurant_timeout")
 
 
 async def test_a_message_that_went_out_becomes_a_fact_without_a_position() -> None:

@@ -1,6 +1,7 @@
 """`driver.dispatch`: finds the nearest free driver, claims them for the order, and tells them."""
 
 from datetime import datetime
+from typing import Final
 
 from orders.commands import DispatchDriver
 from orders.decide import Wish
@@ -10,10 +11,16 @@ from workers.notices import push_to_driver
 from workers.outcome import Done, Outcome
 from workers.ports import Drivers
 
+# How far from the restaurant to look, by how often nobody was found, a minute apart; after that in the whole city. Food that
+# waits gets cold, and so does food that is fetched from afar: 3 km is ten minutes by bicycle, and each minute of waiting
+# makes twice as far worth it.
+RADII_M: Final = (3_000, 6_000, 12_000)
 
-async def driver_dispatch(command: DispatchDriver, order: Order, drivers: Drivers, *, now: datetime) -> Outcome:
+
+async def driver_dispatch(command: DispatchDriver, order: Order, drivers: Drivers, *, attempts: int, now: datetime) -> Outcome:
+    """`attempts`: how often the search was in vain before."""
     row_for(Action.ASSIGN_DRIVER, order.state)
-    found = await drivers.reserve(order)
+    found = await drivers.reserve(order, RADII_M[attempts] if attempts < len(RADII_M) else None)
     return Done(
         Wish(
             action=Action.ASSIGN_DRIVER,

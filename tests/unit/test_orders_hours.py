@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hours import WEEKDAYS, Hours, opening
+from orders.hours import WEEKDAYS, Hours, opening
 
 BERLIN = "Europe/Berlin"
 
