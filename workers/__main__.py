@@ -19,6 +19,7 @@ from adapters.webhooks import Webhooks
 from orders.names import Queue
 from outbox.sql import APPLY, LOAD
 from outbox.transition import utc_now
+from workers.alternatives import AlternativeTable
 from workers.breakers import Breakers
 from workers.delivery import Worker
 from workers.drivers import DriverTable
@@ -53,6 +54,7 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
             payments=GuardedPayments(payments, breakers.payments),
             restaurants=WebhookRestaurants(pool, webhooks, hosts, utc_now),
             drivers=DriverTable(pool, settings.time_scale),
+            alternatives=AlternativeTable(pool, utc_now, agreed=settings.reroute_without_asking),
             messages=GuardedMessages(messages, breakers.sms, breakers.push),
             answer_within=timedelta(seconds=settings.scaled_s(settings.restaurant_answer_s)),
         )
