@@ -3,15 +3,37 @@
 import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 import aio_pika
+import msgspec
 
 from adapters.settings import Settings
 from adapters.topology import management
 from adapters.topology_declared import TopologyError
 
-_VHOST: Final = "%2F"
 _TIMEOUT_S: Final = 5
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """A queue as the broker last counted it, every few seconds. `expired`: what it has yet to hand over to where it dead-letters."""
+
+    name: str
+    messages: int = 0
+    expired: int = msgspec.field(default=0, name="messages_dlx")
+    consumers: int = 0
+    arguments: dict[str, Any] = {}
+
+    @property
+    def dead_letters_to(self) -> str:
+        """The exchange that it hands expired messages to, or nothing."""
+        return str(self.arguments.get("x-dead-letter-exchange", ""))
+
+
+async def queue_states(settings: Settings) -> list[QueueState]:
+    """Every queue of our virtual host. Raises `TopologyError` where RabbitMQ's management does not answer, or not this user."""
+    async with management(settings) as session, session.get(f"queues/{_vhost(settings)}") as response:
+        return msgspec.json.decode(await response.read(), type=list[QueueState])
 
 
 async def queue_depths(settings: Settings) -> dict[str, int]:
@@ -20,7 +42,7 @@ async def queue_depths(settings: Settings) -> dict[str, int]:
 
     Raises `TopologyError` where RabbitMQ does not answer.
     """
-    async with management(settings) as session, session.get(f"queues/{_VHOST}") as response:
+    async with management(settings) as session, session.get(f"queues/{_vhost(settings)}") as response:
         counted = {queue["name"]: int(queue.get("messages", 0)) for queue in await response.json()}
     ready = await _ready(settings, counted)
     return {name: max(count, ready[name]) for name, count in counted.items()}
@@ -47,6 +69,10 @@ async def put_by_hand(
         "properties": {"headers": dict(headers), "message_id": message_id, "delivery_mode": 2},
     }
     async with management(settings) as session, session.post(
-        f"exchanges/{_VHOST}/{exchange}/publish", json=message
+        f"exchanges/{_vhost(settings)}/{exchange}/publish", json=message
     ) as response:  # fmt: skip
         return bool((await response.json())["routed"])
+
+
+def _vhost(settings: Settings) -> str:
+    return quote(urlsplit(settings.rabbitmq_url).path.removeprefix("/") or "/", safe="")

@@ -17,6 +17,8 @@ EPMD: Final = "epmd"  # Erlang's name service: one of our own, so that the machi
 _PATIENCE_S: Final = 180
 _NODE: Final = "rushline@localhost"
 _SCHEDULERS: Final = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"  # idle schedulers sleep instead of spinning
+# What a tier could not hand back (its target was missing or full) is tried again after so many ms; by default, three minutes.
+_HANDING_BACK: Final = "-rabbit dead_letter_worker_publisher_confirm_timeout 10000"
 
 
 def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
@@ -104,5 +106,5 @@ def _environment(folder: Path, ports: Ports) -> dict[str, str]:
         "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "feature_flags"),
         "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
         "RABBITMQ_DIST_PORT": str(ports.rabbitmq_dist),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_SCHEDULERS} -kernel inet_dist_use_interface {{127,0,0,1}}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_SCHEDULERS} {_HANDING_BACK} -kernel inet_dist_use_interface {{127,0,0,1}}",
     }
