@@ -12,6 +12,7 @@ from orders.errors import RetryLater
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
+Executor: TypeAlias = "Connection | Pool"  # whoever runs one statement
 Record = asyncpg.Record
 
 PostgresError = asyncpg.PostgresError
@@ -85,7 +86,7 @@ async def open_pool(dsn: str, *, service: str, size: int, ready: bool = False, w
 
 
 @asynccontextmanager
-async def one_connection(db: "Connection | Pool") -> AsyncIterator[Connection]:
+async def one_connection(db: Executor) -> AsyncIterator[Connection]:
     """The connection that was given, or one of the pool: for what takes more than one statement."""
     if isinstance(db, asyncpg.Pool):
         async with db.acquire() as conn:
@@ -108,6 +109,19 @@ async def connect(dsn: str, *, service: str) -> AsyncIterator[Connection]:
         yield conn
     finally:
         await conn.close(timeout=5)
+
+
+@asynccontextmanager
+async def transaction(db: Executor) -> AsyncIterator[Connection]:
+    """A transaction on a connection of the pool, or on the caller's own (within their transaction, if they are in one).
+
+    Raises `DatabaseUnavailable` where the server is away: whether it was committed is then unknown.
+    """
+    try:
+        async with one_connection(db) as conn, conn.transaction():
+            yield conn
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"the change may or may not be written: {error}") from error
 
 
 def sqlstate(error: BaseException) -> str:

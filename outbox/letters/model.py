@@ -96,6 +96,24 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any] = {}
 
 
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Letters of one kind; the columns of `letter_groups`. `open`: neither resolved nor discarded. `example`: one's message."""
+
+    fingerprint: str
+    consumer: str
+    type: str
+    failure_type: FailureType
+    category: Category
+    error: str
+    example: str
+    total: int
+    open: int
+    first_at: datetime
+    last_at: datetime
+    owner: str | None = None
+    snoozed_until: datetime | None = None
+
+
 def letter_id(message_id: str, consumer: str) -> str:
     """A letter is (message, consumer): recorded once."""
     return derived_id("let", message_id, consumer)
@@ -105,6 +123,12 @@ class NoSuchLetter(NotFound):
     """There is no letter with this id."""
 
     slug = "letter-not-found"
+
+
+class NoSuchGroup(NotFound):
+    """There is no group with this fingerprint."""
+
+    slug = "letter-group-not-found"
 
 
 class LetterNotOpen(Refuse):
