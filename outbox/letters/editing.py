@@ -42,6 +42,8 @@ class EditState(StrEnum):
 class NoSuchEdit(NotFound):
     """There is no edit with this id."""
 
+    slug = "edit-not-found"
+
 
 class EditDecided(Refuse):
     """Somebody has approved or refused this edit already."""
@@ -137,6 +139,12 @@ async def refuse(db: Executor, edit_id: str, *, reason: str, actor: str, now: da
         told = {"edit": edit_id, "reason": reason.strip(), "proposed_by": edit.proposed_by}
         await conn.execute(sql.TELL, edit.letter_id, now, actor, "refused", told)
         return msgspec.structs.replace(edit, state=EditState.REFUSED, decided_by=actor, decided_at=now)
+
+
+async def latest_body(db: Executor, letter_id: str) -> bytes:
+    """The body that an edit is made from: as it was sent last. Raises `NoSuchLetter`."""
+    async with writing(db) as conn:
+        return await _current(conn, await held_letter(conn, letter_id, None))
 
 
 async def show(db: Executor, edit_id: str) -> Edit:
