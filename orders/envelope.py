@@ -29,7 +29,11 @@ class Broker(StrEnum):
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One message to be, as the transaction writes it. `destination`: a topic, or a routing key on `commands`."""
+    """One message to be, as the transaction writes it.
+
+    `destination`: a topic; or a routing key on `commands`; or `<exchange>/<routing key>` on another exchange of RabbitMQ's, a
+    tier (with the header `orders.parking.WAIT_MS`) or a dead queue's (the routing key may then be empty).
+    """
 
     event_id: str
     aggregate_type: str = "order"

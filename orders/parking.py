@@ -22,10 +22,14 @@ QUARANTINED_AT: Final = "quarantined_at"
 TOPIC: Final = "rushline-topic"
 PARTITION: Final = "rushline-partition"
 OFFSET: Final = "rushline-offset"
+HELD_IN: Final = "rushline-held-in"  # the schema of the table that holds it
 
 # On a message that was sent again: the letter it was, its replay, its edit.
 LETTER: Final = "rushline-letter"
 REPLAY: Final = "rushline-replay"
 EDIT: Final = "rushline-edit"
+
+# Of an outbox row: how long its message lives in the tier that it is published to. Becomes the expiration, and is not sent.
+WAIT_MS: Final = "rushline-wait-ms"
 
 PREFIX: Final = "rushline-"

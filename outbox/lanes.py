@@ -9,10 +9,19 @@ from adapters.kafka import FactRefused, Producer
 from adapters.rabbitmq import Publisher
 from orders.envelope import AMQP_PREFIX, KAFKA_PREFIX, Broker, OutboxRow, attributes
 from orders.errors import CallAnOperator, RetryLater
-from orders.names import COMMANDS_EXCHANGE
+from orders.names import COMMANDS_EXCHANGE, DEAD_LETTERS, POISON
+from orders.parking import WAIT_MS
+from orders.tiers import TIERS
 
-# Kafka's default `message.max.bytes` is 1,048,588, headers included; RabbitMQ closes the channel above its own limit.
+# Kafka's default `message.max.bytes` is 1,048,588, headers included; RabbitMQ closes the channel above its own limit (16 MiB
+# in 4.x). What goes to a dead queue was in a broker before, and keeps its bytes.
 MAX_BODY_BYTES: Final = 1_000_000
+MAX_DEAD_BODY_BYTES: Final = 8_000_000
+# RabbitMQ: all properties of a message go into one frame (131,072 bytes), and a name into one byte's length.
+MAX_HEADER_BYTES: Final = 100_000
+_LONGEST_NAME: Final = 255
+_DEAD: Final = frozenset({DEAD_LETTERS, POISON})
+_EXCHANGES: Final = _DEAD | {COMMANDS_EXCHANGE} | {tier.name for tier in TIERS}
 Result = CallAnOperator | RetryLater | None
 
 
@@ -20,6 +29,12 @@ class TooLarge(CallAnOperator):
     """A message larger than a broker takes."""
 
     slug = "message-too-large"
+
+
+class BadRow(CallAnOperator):
+    """A row that no broker could take as it stands."""
+
+    slug = "bad-outbox-row"
 
 
 class WaitsBehind(CallAnOperator):
@@ -42,8 +57,29 @@ class Lane(Protocol):
         ...
 
 
+class Route(msgspec.Struct, frozen=True):
+    """Where a message for RabbitMQ goes, and how long it lives there."""
+
+    exchange: str
+    routing_key: str
+    expiration_ms: int | None = None
+
+
+def route(row: OutboxRow) -> Route:
+    """What a row's destination means. Raises `BadRow`."""
+    exchange, slash, routing_key = row.destination.rpartition("/")
+    wait_ms = row.headers.get(WAIT_MS)
+    if slash and exchange not in _EXCHANGES:  # published to, it would close the channel
+        raise BadRow(f"the destination {row.destination[:100]!r} names no exchange of ours")
+    if len(row.destination.encode()) > _LONGEST_NAME:
+        raise BadRow(f"a destination has at most {_LONGEST_NAME} bytes")
+    if wait_ms is not None and not (wait_ms.isascii() and wait_ms.isdecimal()):
+        raise BadRow(f"{WAIT_MS} is {wait_ms[:20]!r}, not a number of milliseconds")
+    return Route(exchange or COMMANDS_EXCHANGE, routing_key, None if wait_ms is None else int(wait_ms))
+
+
 class RabbitLane:
-    """Commands: all confirms of a batch outstanding at once."""
+    """Commands, and what failed on its way to a tier or a dead queue: all confirms of a batch outstanding at once."""
 
     broker = Broker.RABBITMQ
 
@@ -58,11 +94,13 @@ class RabbitLane:
         return [answers[row.event_id] for row in rows]
 
     async def _one(self, row: OutboxRow) -> Result:
-        if too_large := _too_large(row):
-            return too_large
         try:
+            to = route(row)
+            headers = attributes(row, AMQP_PREFIX)
+            headers.pop(WAIT_MS, None)
+            _require_sendable(row, headers, MAX_DEAD_BODY_BYTES if to.exchange in _DEAD else MAX_BODY_BYTES)
             await self._publisher.publish(
-                COMMANDS_EXCHANGE, row.destination, row.body, attributes(row, AMQP_PREFIX), row.priority, row.event_id
+                to.exchange, to.routing_key, row.body, headers, row.priority, row.event_id, to.expiration_ms
             )
         except (CallAnOperator, RetryLater) as error:
             return error
@@ -100,8 +138,8 @@ class KafkaLane:
         return results
 
     async def _send(self, row: OutboxRow) -> "asyncio.Future[object] | CallAnOperator":
-        if too_large := _too_large(row):
-            return too_large
+        if len(row.body) > MAX_BODY_BYTES:
+            return TooLarge(f"{len(row.body)} bytes, at most {MAX_BODY_BYTES}")
         try:
             return await self._producer.send(row.destination, row.aggregate_id, row.body, attributes(row, KAFKA_PREFIX))
         except FactRefused as error:
@@ -111,10 +149,15 @@ class KafkaLane:
         await self._producer.reset()
 
 
-def _too_large(row: OutboxRow) -> TooLarge | None:
-    if len(row.body) <= MAX_BODY_BYTES:
-        return None
-    return TooLarge(f"{len(row.body)} bytes, at most {MAX_BODY_BYTES}")
+def _require_sendable(row: OutboxRow, headers: dict[str, str], most: int) -> None:
+    """Raises `TooLarge`, `BadRow`: sent all the same, it would break the channel for every other row."""
+    if len(row.body) > most:
+        raise TooLarge(f"{len(row.body)} bytes, at most {most}")
+    sizes = [(len(name.encode()), len(value.encode())) for name, value in headers.items()]
+    if any(name > _LONGEST_NAME for name, _ in sizes):
+        raise BadRow(f"a header's name has at most {_LONGEST_NAME} bytes")
+    if (total := sum(name + value for name, value in sizes)) > MAX_HEADER_BYTES:
+        raise TooLarge(f"{total} bytes of headers, at most {MAX_HEADER_BYTES}")
 
 
 def as_row(record: dict[str, object]) -> OutboxRow:

@@ -1,4 +1,4 @@
-"""The only place for retry policy: what becomes of a message whose handler raised. One pure function, one tuple of tiers."""
+"""The only place for retry policy: what becomes of a message whose handler raised. One pure function."""
 
 from typing import Final
 
@@ -8,17 +8,8 @@ from adapters.payments import ProcessingErrorDecline
 from adapters.postgres import DatabaseUnavailable
 from orders.errors import AlreadyDone, BadMessage, CallAnOperator, NotAllowed, Refuse, RushlineError, Stale
 from orders.names import DEAD_LETTERS, POISON
+from orders.tiers import TIERS, Tier
 from workers.ports import NoDriverAvailable
-
-
-class Tier(msgspec.Struct, frozen=True):
-    """A queue in which messages wait, all equally long. `wait_s` is business time."""
-
-    name: str
-    wait_s: int
-
-
-TIERS: Final = (Tier("orders.retry.1m", 60), Tier("orders.retry.5m", 300), Tier("orders.retry.15m", 900))
 
 
 class Ack(msgspec.Struct, frozen=True):
