@@ -17,3 +17,4 @@ LETTERS_INGESTED: Final = Counter(
 LETTERS_OPEN: Final = Gauge("rushline_letters_open", "Letters that nobody has settled", ["consumer", "failure_type"])
 LETTERS_OLDEST_S: Final = Gauge("rushline_letters_oldest_seconds", "Age of the oldest open letter")
 LETTERS_STEPS: Final = Counter("rushline_letters_step_failures_total", "Steps of the keeper that failed", ["step", "error"])
+FIXES: Final = Counter("rushline_letter_fixes_total", "Uses of automatic fixes", ["rule", "outcome"])

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from adapters.postgres import Record
 from orders.errors import Invalid
 from outbox.letters.matching import Match
 
@@ -77,6 +78,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def lives(self, now: datetime) -> bool:
         """Whether it may be used now."""
         return self.enabled and now < self.expires_at
+
+
+def as_rule(record: Record) -> Rule:
+    """The rule in a row of ours."""
+    return msgspec.convert(dict(record), Rule)
 
 
 def read_rule(given: bytes | dict[str, Any]) -> Rule:

@@ -6,15 +6,16 @@ from typing import Any, Final
 
 import msgspec
 
-from adapters.postgres import Record, transaction
+from adapters.postgres import transaction
 from orders.errors import Invalid, NotFound, Refuse
 from orders.ids import derived_id, new_id
 from outbox.letters import rules_sql as sql
+from outbox.letters.foretelling import DryRun, dry_run
 from outbox.letters.refusals import check
-from outbox.letters.rule_model import SHIPPED_PREFIX, Rule, read_rule
+from outbox.letters.rule_model import SHIPPED_PREFIX, Rule, as_rule, read_rule
 from outbox.transition import Executor
 
-__all__ = ["HOUR", "Rule", "get", "install", "list_rules", "put", "read_rule", "switch"]
+__all__ = ["HOUR", "DryRun", "Rule", "dry_run", "get", "install", "list_rules", "put", "read_rule", "switch"]
 
 HOUR: Final = timedelta(hours=1)  # what `per_hour` counts over
 
@@ -54,7 +55,7 @@ async def put(
     check(rule, now)
     async with transaction(db) as conn:
         found = await conn.fetchrow(sql.HOLD, rule.rule_id, rule.name)
-        old = None if found is None else _rule(found)
+        old = None if found is None else as_rule(found)
         _may_write(rule, old, version)
         if dry_run:
             return rule
@@ -63,7 +64,7 @@ async def put(
         written = await conn.fetchrow(sql.UPDATE if old else sql.INSERT, key, *values, actor, now)
     if written is None:
         raise RuleExists(f"there is a rule {rule.name!r} by now: give another name")
-    return _rule(written)
+    return as_rule(written)
 
 
 def _may_write(rule: Rule, old: Rule | None, version: int | None) -> None:
@@ -96,13 +97,13 @@ async def switch(db: Executor, name: str, *, enabled: bool, version: int | None,
             written = await conn.fetchrow(sql.SWITCH_OFF, rule.rule_id, version, actor, now)
         if written is None:
             raise RuleMoved(f"{rule.name!r} has another version than {version} by now: read it again, then decide")
-        return _rule(written)
+        return as_rule(written)
     return await put(db, wanted, actor=actor, now=now, version=version or rule.version)
 
 
 async def list_rules(db: Executor, *, now: datetime, hour: timedelta = HOUR) -> list[Rule]:
     """All rules in the order in which they are asked: people's before those of the library, then by name."""
-    return [_rule(record) for record in await db.fetch(sql.LIST, now - hour, None)]
+    return [as_rule(record) for record in await db.fetch(sql.LIST, now - hour, None)]
 
 
 async def get(db: Executor, name: str, *, now: datetime, hour: timedelta = HOUR) -> Rule:
@@ -110,7 +111,7 @@ async def get(db: Executor, name: str, *, now: datetime, hour: timedelta = HOUR)
     records = await db.fetch(sql.LIST, now - hour, name)
     if not records:
         raise NoSuchRule(f"there is no rule {name!r}")
-    return _rule(records[0])
+    return as_rule(records[0])
 
 
 async def install(db: Executor, shipped: Sequence[Rule], *, now: datetime) -> int:
@@ -129,7 +130,3 @@ async def install(db: Executor, shipped: Sequence[Rule], *, now: datetime) -> in
 def _columns(rule: Rule) -> tuple[Any, ...]:
     match, action = msgspec.to_builtins(rule.match), msgspec.to_builtins(rule.action)
     return rule.name, rule.description, match, action, rule.enabled, rule.per_hour, rule.per_letter, rule.expires_at
-
-
-def _rule(record: Record) -> Rule:
-    return msgspec.convert(dict(record), Rule)

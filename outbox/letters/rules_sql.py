@@ -64,12 +64,12 @@ WHERE shipped AND enabled AND rule_id <> ALL ($1::text[])
 # The letters that the rules have to look at now, the longest due first; the body, as it was sent last, only where a rule asks
 # for it and not where it is too large to be looked at.
 DUE: Final[LiteralString] = """
-SELECT q.letter_id, q.changes, q.due_at, l.source, l.state, l.version, l.generation, l.fingerprint, l.failure_type, l.category,
+SELECT q.letter_id, q.changes, q.rule_id AS waits_for, l.source, l.message_id, l.state, l.version, l.generation, l.fingerprint, l.failure_type, l.category,
        l.type, l.consumer, l.reason, l.error, l.attempts, l.order_id, l.parked_at,
        greatest(l.snoozed_until, g.snoozed_until) AS snoozed_until,
        CASE WHEN $3 AND octet_length(l.body) <= $4 THEN coalesce(e.body, l.body) ELSE '' END AS body
-FROM (SELECT letter_id, changes, due_at FROM letter_rule_queue WHERE due_at <= $1 ORDER BY due_at, letter_id LIMIT $2) q
-LEFT JOIN dead_letters l USING (letter_id)
+FROM (SELECT letter_id, changes, rule_id, due_at FROM letter_rule_queue WHERE due_at <= $1 ORDER BY due_at, letter_id LIMIT $2) q
+JOIN dead_letters l USING (letter_id)
 LEFT JOIN letter_groups g ON g.fingerprint = l.fingerprint
 LEFT JOIN LATERAL (
     SELECT body FROM letter_edits WHERE $3 AND letter_id = l.letter_id AND state = 'sent'
@@ -110,9 +110,11 @@ WHERE q.letter_id = seen.letter_id
 
 # The rule, if it is still the same and may be used: held, so that it is not switched off in the midst of a use.
 HOLD_FOR_USE: Final[LiteralString] = """
-SELECT (SELECT count(*) FROM letter_rule_uses u WHERE u.rule_id = r.rule_id AND u.at > $4) AS used
-FROM letter_rules r WHERE rule_id = $1 AND version = $2 AND enabled AND expires_at > $3 FOR NO KEY UPDATE
+SELECT rule_id FROM letter_rules WHERE rule_id = $1 AND version = $2 AND enabled AND expires_at > $3 FOR NO KEY UPDATE
 """
+
+# How often a rule was used since a time.
+USES: Final[LiteralString] = "SELECT count(*) FROM letter_rule_uses WHERE rule_id = $1 AND at > $2"
 
 # An order, held so that nobody moves it before we do.
 HOLD_ORDER: Final[LiteralString] = "SELECT order_id FROM orders WHERE order_id = $1 FOR NO KEY UPDATE"
@@ -124,12 +126,15 @@ SELECT letter_id FROM dead_letters WHERE letter_id = $1 AND version = $2 AND sta
 
 # One use, unless this rule was used for this failure of this letter before.
 USE: Final[LiteralString] = """
-INSERT INTO letter_rule_uses (rule_id, letter_id, generation, at, outcome) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO letter_rule_uses (rule_id, letter_id, generation, outcome, at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING RETURNING letter_id
 """
 
-# A letter that waits for its rule.
-SNOOZE: Final[LiteralString] = "UPDATE dead_letters SET snoozed_until = $2, version = version + 1 WHERE letter_id = $1"
+# The end of a use that began with a wait.
+END_USE: Final[LiteralString] = """
+UPDATE letter_rule_uses SET outcome = $4 WHERE rule_id = $1 AND letter_id = $2 AND generation = $3 AND outcome = 'delayed'
+RETURNING letter_id
+"""
 
 # One line of a letter's history.
 TELL: Final[LiteralString] = "INSERT INTO letter_history (letter_id, at, actor, action, detail) VALUES ($1, $2, $3, $4, $5)"
@@ -137,17 +142,17 @@ TELL: Final[LiteralString] = "INSERT INTO letter_history (letter_id, at, actor, 
 # Where the second look at all letters is.
 SWEEP: Final[LiteralString] = "SELECT round, fingerprint, last_failed_at, letter_id FROM letter_rule_sweep WHERE under_way"
 
-# Groups with open letters, from this one on.
+# Groups with open letters, behind this one.
 GROUPS: Final[LiteralString] = """
 SELECT fingerprint, failure_type, category, type, consumer, error FROM letter_groups
-WHERE fingerprint >= $1 AND open > 0 ORDER BY fingerprint LIMIT $2
+WHERE fingerprint > $1 AND open > 0 ORDER BY fingerprint LIMIT $2
 """
 
 # A group's open letters, the latest failure first, from a place on; those that are in the queue already come to be due.
 SWEEP_IN: Final[LiteralString] = """
 WITH page AS MATERIALIZED (
     SELECT letter_id, last_failed_at, parked_at FROM dead_letters
-    WHERE fingerprint = $1 AND state = 'open' AND (last_failed_at, letter_id) < ($2, $3)
+    WHERE fingerprint = $1 AND state = 'open' AND ($2::timestamptz IS NULL OR (last_failed_at, letter_id) < ($2, $3))
     ORDER BY last_failed_at DESC, letter_id DESC LIMIT $4
 ), come_in AS (
     INSERT INTO letter_rule_queue AS q (letter_id, due_at) SELECT letter_id, least(parked_at, $5) FROM page ORDER BY letter_id
@@ -170,7 +175,7 @@ FROM dead_letters l
 LEFT JOIN LATERAL (
     SELECT body FROM letter_edits WHERE $6 AND letter_id = l.letter_id AND state = 'sent'
     ORDER BY coalesce(decided_at, proposed_at) DESC, edit_id DESC LIMIT 1) e ON true
-WHERE fingerprint = $1 AND state = $2 AND last_failed_at >= $3 AND (last_failed_at, letter_id) < ($4, $5)
+WHERE fingerprint = $1 AND state = $2 AND last_failed_at >= $3 AND ($4::timestamptz IS NULL OR (last_failed_at, letter_id) < ($4, $5))
 ORDER BY last_failed_at DESC, letter_id DESC LIMIT $8
 """
 

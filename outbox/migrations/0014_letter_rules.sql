@@ -7,7 +7,7 @@ ALTER TABLE letter_rules ADD COLUMN per_letter integer NOT NULL DEFAULT 3 CHECK 
 -- costs the same with a million open letters as with ten. `rule_id`: it waits for room under this rule's limit.
 -- `changes`: moves when the letter comes in again, so that a decision about an older look cannot take it out.
 CREATE TABLE letter_rule_queue (
-    letter_id text PRIMARY KEY,
+    letter_id text PRIMARY KEY REFERENCES dead_letters ON DELETE CASCADE,
     due_at    timestamptz NOT NULL,
     rule_id   text,
     changes   integer NOT NULL DEFAULT 1
@@ -35,15 +35,14 @@ CREATE TABLE letter_rule_sweep (
     round          bigint NOT NULL DEFAULT 1,        -- moves with each new beginning
     under_way      boolean NOT NULL DEFAULT true,
     fingerprint    text NOT NULL DEFAULT '',
-    last_failed_at timestamptz NOT NULL DEFAULT 'infinity',
+    last_failed_at timestamptz,                      -- NULL: at the group's beginning
     letter_id      text NOT NULL DEFAULT ''
 );
 INSERT INTO letter_rule_sweep DEFAULT VALUES;
 
 CREATE FUNCTION look_at_all_letters_again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE letter_rule_sweep SET round = round + 1, under_way = true, fingerprint = '', last_failed_at = 'infinity',
-        letter_id = '';
+    UPDATE letter_rule_sweep SET round = round + 1, under_way = true, fingerprint = '', last_failed_at = NULL, letter_id = '';
     RETURN NULL;
 END $$;
 CREATE TRIGGER rule_changed AFTER INSERT OR UPDATE ON letter_rules FOR EACH ROW
@@ -56,5 +55,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'rushline_app') THEN
         GRANT SELECT, INSERT, UPDATE, DELETE ON letter_rule_queue TO rushline_app;
         GRANT SELECT, UPDATE ON letter_rule_sweep TO rushline_app;
+        -- A use that began to wait is written once more, when it ends.
+        GRANT UPDATE (outcome) ON letter_rule_uses TO rushline_app;
     END IF;
 END $$;
