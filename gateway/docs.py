@@ -4,7 +4,7 @@ import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from litestar import Request, Router
 from litestar.openapi import ResponseSpec
@@ -16,6 +16,8 @@ from gateway import schemas
 from gateway.answers import ProblemBody
 from gateway.idempotency import HEADER
 from gateway.problems import BASE, CATALOGUE, MEDIA_TYPE
+from outbox.letters.matching import Condition, Match
+from outbox.letters.rule_model import Action
 
 _TAGS: Final = ("customers", "restaurants", "drivers", "operators", "machines")
 _KEY: Final = r'^("[ !#-\[\]-~]{1,255}"|[A-Za-z0-9._~:/+=-]{1,255})$'
@@ -68,14 +70,14 @@ class Document(JsonRenderPlugin):
     """The document as JSON. That unknown fields are refused is the one thing Litestar does not read from a struct."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        strict = {body.__name__ for body in _bodies(schemas.Body)}
+        strict = {body.__name__ for body in (*_bodies(schemas.Body), Match, Condition, *get_args(Action))}
         for name, schema in openapi_schema["components"]["schemas"].items():
             if name in strict:
                 schema["additionalProperties"] = False
         return self.render_json(request, openapi_schema)
 
 
-def _bodies(base: type[schemas.Body]) -> Iterator[type[schemas.Body]]:
+def _bodies(base: type[Any]) -> Iterator[type[Any]]:
     for body in base.__subclasses__():
         yield body
         yield from _bodies(body)

@@ -1,18 +1,15 @@
-"""The only place for the shapes of what operators are shown, over HTTP and by `rushline dlq --json` alike.
+"""The only place for the shapes of what operators are shown, over HTTP and by `rushline dlq --json` alike."""
 
-The bytes of a message are data: shown as text where they are one, else as base64, and cut where they are long.
-"""
-
-import base64
-import hashlib
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, TypeVar
 
 import msgspec
 
-from outbox.letters.model import Letter
+from outbox.letters.matching import Match
+from outbox.letters.model import Group, Letter, LetterFilter
+from outbox.letters.rule_model import Action, Rule
 
-SHOWN_BYTES: Final = 65_536
+T = TypeVar("T")
 
 
 class LetterSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +41,7 @@ class LetterSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CountAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How many there are; `exact` is false where there are so many that they were estimated."""
+    """How many there are; at least so many, where it is not exact."""
 
     number: int
     exact: bool
@@ -58,31 +55,201 @@ class Letters(msgspec.Struct, frozen=True, kw_only=True):
     count: CountAnswer
 
 
-class BodyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A message's body as it was sent. `encoding` says how `data` shows it; `bytes` and `sha256` are of all of it."""
+class GroupAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Letters of one kind. `open`: neither resolved nor discarded. `example`: the message of one."""
 
-    encoding: Literal["utf-8", "base64"]
-    data: str
-    bytes: int
-    sha256: str
-    cut: bool
+    fingerprint: str
+    consumer: str
+    type: str
+    failure_type: str
+    category: str
+    error: str
+    example: str
+    total: int
+    open: int
+    first_at: datetime
+    last_at: datetime
+    owner: str | None
+    snoozed_until: datetime | None
 
 
-def body_of(body: bytes) -> BodyAnswer:
-    """The first part of a body, in a spelling that keeps each byte."""
-    shown = body[:SHOWN_BYTES]
-    cut = len(shown) < len(body)
-    digest = hashlib.sha256(body).hexdigest()
-    try:
-        text = shown.decode("utf-8", "strict")
-    except UnicodeDecodeError as error:
-        split = cut and error.reason == "unexpected end of data"  # we cut within a character, the sender did not
-        if not split:
-            data = base64.b64encode(shown).decode()
-            return BodyAnswer(encoding="base64", data=data, bytes=len(body), sha256=digest, cut=cut)
-        text = shown[: error.start].decode()
-    return BodyAnswer(encoding="utf-8", data=text, bytes=len(body), sha256=digest, cut=cut)
+class Groups(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of groups, the one with the most open letters first. `next_cursor` is null on the last."""
+
+    groups: list[GroupAnswer]
+    next_cursor: str | None
+
+
+class StageAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of a replay: how many it sends, and what became of them. `sent`: under way."""
+
+    size: int
+    sent: int
+    done: int
+    failed: int
+    skipped: int
+
+
+class ReplayAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A replay of many letters, and how far it is. `stage` counts from 0; `sent`: under way; `rate`: letters a second."""
+
+    replay_id: str
+    state: str
+    why: str | None
+    filter: LetterFilter
+    cutoff: datetime
+    reason: str
+    stages: list[StageAnswer]
+    stage: int
+    per_second: int | None
+    total: int
+    waiting: int
+    sent: int
+    done: int
+    failed: int
+    skipped: int
+    rate: float | None
+    seconds_left: float | None
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+class ItemAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One letter of a replay, by its number: the oldest failure is the first. `why`: it was skipped."""
+
+    number: int
+    letter_id: str
+    stage: int
+    state: str
+    why: str | None
+    sent_at: datetime | None
+
+
+class Replays(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of replays, newest first. `next_cursor` is null on the last."""
+
+    replays: list[ReplayAnswer]
+    next_cursor: str | None
+
+
+class Items(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a replay's letters, by number. `next_cursor` is null on the last."""
+
+    items: list[ItemAnswer]
+    next_cursor: str | None
+
+
+class EditAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An edit of a letter's body. `waiting`: for a second person. `base`: SHA-256 of the body that it was made from."""
+
+    edit_id: str
+    letter_id: str
+    state: str
+    diff: str
+    text: str
+    base: str
+    reason: str
+    proposed_by: str
+    proposed_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+
+
+class Edits(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of edits, newest first. `next_cursor` is null on the last."""
+
+    edits: list[EditAnswer]
+    next_cursor: str | None
+
+
+class RuleAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An automatic fix. `shipped`: it came with the library. `lives`: it is on, and has not expired."""
+
+    rule_id: str
+    name: str
+    description: str
+    lives: bool
+    enabled: bool
+    match: Match
+    action: Action
+    per_hour: int
+    per_letter: int
+    expires_at: datetime
+    used_last_hour: int
+    last_used_at: datetime | None
+    shipped: bool
+    version: int
+    updated_by: str
+    updated_at: datetime | None
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """All automatic fixes, in the order in which they are asked."""
+
+    rules: list[RuleAnswer]
+
+
+class Discarded(msgspec.Struct, frozen=True, kw_only=True):
+    """How many letters were discarded, or would be."""
+
+    discarded: int
+    cutoff: datetime
+    dry_run: bool
+
+
+class AlertAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody must look at. `times`: how often it was raised since `raised_at`."""
+
+    kind: str
+    subject: str
+    detail: str
+    times: int
+    raised_at: datetime
+    last_at: datetime
+
+
+class Alerts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not over, newest first."""
+
+    alerts: list[AlertAnswer]
+
+
+class LaneAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits to be published on one lane. `oldest_s`: age in seconds of what has waited longest."""
+
+    lane: str
+    depth: int
+    oldest_s: float
+    set_aside: int
+
+
+class Outbox(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits to be published, per lane."""
+
+    lanes: list[LaneAnswer]
+
+
+def shown(model: type[T], thing: object) -> T:
+    """The thing in the shape in which it is shown: what the shape does not name stays inside."""
+    return msgspec.convert(thing, model, from_attributes=True)
 
 
 def summary_of(letter: Letter) -> LetterSummary:
-    return msgspec.convert(letter, LetterSummary, from_attributes=True)
+    return shown(LetterSummary, letter)
+
+
+def group_of(group: Group) -> GroupAnswer:
+    return shown(GroupAnswer, group)
+
+
+def rule_answer(rule: Rule, now: datetime) -> RuleAnswer:
+    given = {name: getattr(rule, name) for name in RuleAnswer.__struct_fields__ if name != "lives"}
+    return RuleAnswer(**given, lives=rule.lives(now))
+
+
+def edit_answer(edit: Any) -> EditAnswer:
+    """From `outbox.letters.editing.Edit`, whose body was checked to be one of a command, and so is text."""
+    given = {name: getattr(edit, name) for name in EditAnswer.__struct_fields__ if name != "text"}
+    return msgspec.convert({**given, "text": edit.body.decode(errors="replace")}, EditAnswer)

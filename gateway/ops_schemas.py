@@ -9,7 +9,9 @@ from msgspec import Meta
 from gateway.schemas import Body
 from orders.errors import Invalid
 from orders.failures import Category, FailureType
+from outbox.letters.matching import Match
 from outbox.letters.model import LetterFilter, LetterState
+from outbox.letters.rule_model import DEFAULT_PER_LETTER, Action, Rule
 
 _END: Final = r"(?![\s\S])"
 _CONTROLS: Final = r"\u007f-\u009f\u2028\u2029"
@@ -23,7 +25,7 @@ Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LIN
 Reason: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=500, pattern=_LINE, examples=["the provider was away until 03:10"])
 ]
-Note: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4000, pattern=_LINES)]
+Note: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1000, pattern=_LINES)]
 Version: TypeAlias = Annotated[
     int, Meta(ge=1, le=_MOST, description="The version that was read: refused with letter-moved if it is another by now.")
 ]
@@ -128,6 +130,36 @@ class DiscardMany(Body, frozen=True):
     filter: FilterBody
     reason: Reason
     cutoff: Moment | None = None
+
+
+class PutRule(Body, frozen=True):
+    """An automatic fix: which letters, what is done with them, how often, until when.
+
+    `version`: the one that was read, to change a rule; left out, to write a new one. `per_hour` and `per_letter` limit its
+    uses. It acts from the moment it is written, unless `enabled` is false.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
+    match: Match
+    action: Action
+    expires_at: Moment
+    description: Annotated[str, Meta(max_length=2000)] = ""
+    enabled: bool = True
+    per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    per_letter: Annotated[int, Meta(ge=1, le=10)] = DEFAULT_PER_LETTER
+    version: Version | None = None
+
+
+class SwitchRule(Body, frozen=True):
+    """Which version of the rule was read; left out, whichever there is."""
+
+    version: Version | None = None
+
+
+def rule_of(body: PutRule) -> Rule:
+    """The rule as the engine knows it. Raises `Invalid`."""
+    given = {name: getattr(body, name) for name in PutRule.__struct_fields__ if name != "version"}
+    return Rule(**{**given, "expires_at": moment("expires_at", body.expires_at)})
 
 
 def moment(field: str, value: datetime) -> datetime:

@@ -20,8 +20,11 @@ Cursor: TypeAlias = Annotated[str | None, QueryParameter(max_length=200, descrip
 
 def after_order(cursor: str | None) -> tuple[datetime, str]:
     """Where a page of orders begins. Raises `Invalid`."""
-    if cursor is None:
-        return _START
+    return _START if cursor is None else after_time(cursor)
+
+
+def after_time(cursor: str) -> tuple[datetime, str]:
+    """Where a page begins that is ordered by time and id. Raises `Invalid`."""
     try:
         at, order_id = _JSON.decode(base64.urlsafe_b64decode(cursor.encode("ascii")))
         if at.tzinfo is None or not order_id.isprintable():
@@ -39,9 +42,12 @@ def after_id(cursor: str | None) -> str:
 
 
 def next_order(page: list[Order], limit: int) -> str | None:
-    if len(page) < limit:
-        return None
-    return base64.urlsafe_b64encode(msgspec.json.encode((page[-1].placed_at, page[-1].order_id))).decode()
+    return cursor_at(page[-1].placed_at, page[-1].order_id) if len(page) == limit else None
+
+
+def cursor_at(at: datetime, thing_id: str) -> str:
+    """Where a page ended that is ordered by time and id."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((at, thing_id))).decode()
 
 
 def _bad() -> Invalid:
