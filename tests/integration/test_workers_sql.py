@@ -20,7 +20,8 @@ async def test_the_statement_can_be_prepared(ground: Ground, name: str) -> None:
         await conn.prepare(STATEMENTS[name])
 
 
-async def test_the_nearest_of_many_drivers_is_found_by_the_index(ground: Ground) -> None:
+@pytest.mark.parametrize("degrees", [None, 0.03], ids=["in the city", "near"])
+async def test_the_nearest_of_many_drivers_is_found_by_the_index(ground: Ground, degrees: float | None) -> None:
     """In a table of many drivers, nearly all of them elsewhere, the statement reads a few of them."""
     city, restaurant = new_id("rst"), new_id("rst")
     async with connect(ground.settings.migrate_url, service="tests") as owner:
@@ -37,8 +38,9 @@ async def test_the_nearest_of_many_drivers_is_found_by_the_index(ground: Ground)
         )
         await owner.execute("ANALYZE drivers")
         row = await owner.fetchrow(
-            "EXPLAIN (ANALYZE, FORMAT JSON) " + sql.RESERVE_DRIVER, new_id("ord"), restaurant, city, [], timedelta(seconds=5)
-        )
+            "EXPLAIN (ANALYZE, FORMAT JSON) " + sql.RESERVE_DRIVER,
+            new_id("ord"), restaurant, city, [], timedelta(seconds=5), degrees,
+        )  # fmt: skip
         await transaction.rollback()
     assert row is not None
     assert "drivers_free" in row[0]

@@ -44,6 +44,7 @@ class Ground:
 
     def __init__(self, settings: Settings, pool: Pool, publisher: Publisher) -> None:
         self.settings, self.pool, self._publisher = settings, pool, publisher
+        self.management = settings.rabbitmq_management_url.rstrip("/") + "/api/"
 
     async def order(self, order_id: str) -> Order:
         return (await load(self.pool, order_id))[0]
@@ -88,6 +89,11 @@ class Ground:
         async with await aio_pika.connect(self.settings.rabbitmq_url) as connection:
             return (await (await connection.channel()).get_queue(queue)).declaration_result.message_count or 0
 
+    async def consumers(self, queue: str) -> int:
+        """How many take from this queue now."""
+        async with await aio_pika.connect(self.settings.rabbitmq_url) as connection:
+            return (await (await connection.channel()).get_queue(queue)).declaration_result.consumer_count or 0
+
     @asynccontextmanager
     async def working(
         self, fakes: FakePorts, *queues: Queue, pool: "Pool | None" = None, **changed: Any
@@ -107,6 +113,13 @@ class Ground:
             finally:
                 stop.set()
                 await asyncio.wait_for(running, 10)
+
+    async def lose(self, queue: str) -> None:
+        """Delete a queue with all that is in it, as an operator's slip of the hand does; then make it anew, empty."""
+        async with aiohttp.ClientSession(self.management, raise_for_status=True) as session:
+            async with session.delete(f"queues/{NAME}/{queue}"):
+                pass
+            await _declare(session)
 
     async def add_restaurant(self, order: Order) -> None:
         async with connect(self.settings.migrate_url, service="tests") as owner:
@@ -160,8 +173,6 @@ async def _virtual_host(stack: Settings) -> None:
     base = stack.rabbitmq_management_url.rstrip("/") + "/api/"
     user = urlsplit(stack.rabbitmq_url).username
     async with aiohttp.ClientSession(base, raise_for_status=True) as session:
-        async with session.get("overview") as answer:
-            version = (await answer.json())["rabbitmq_version"]
         async with session.delete(f"vhosts/{NAME}", raise_for_status=False) as answer:
             assert answer.status in (204, 404)
         async with session.put(f"vhosts/{NAME}"):
@@ -172,9 +183,15 @@ async def _virtual_host(stack: Settings) -> None:
                 rights["configure"] = ".*"
             async with session.put(f"permissions/{NAME}/{quote(name or '')}", json=rights):
                 pass
-        definitions = render(declared_rabbitmq(), version)
-        for each in (one for many in definitions.values() for one in many):
-            each["vhost"] = NAME
-        del definitions["vhosts"]
-        async with session.post("definitions", json=definitions):
-            pass
+        await _declare(session)
+
+
+async def _declare(session: aiohttp.ClientSession) -> None:
+    async with session.get("overview") as answer:
+        version = (await answer.json())["rabbitmq_version"]
+    definitions = render(declared_rabbitmq(), version)
+    for each in (one for many in definitions.values() for one in many):
+        each["vhost"] = NAME
+    del definitions["vhosts"]
+    async with session.post("definitions", json=definitions):
+        pass
