@@ -5,12 +5,12 @@ Two round trips. A lost race raises `LostRace` and is started again from the loa
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, LiteralString, TypeAlias
+from typing import Any, Final, LiteralString
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, PostgresError, sqlstate
+from adapters.postgres import UNAVAILABLE, DatabaseUnavailable, Executor, PostgresError, sqlstate, transaction
 from adapters.settings import Settings
 from orders import commands, facts
 from orders.decide import Cause, Change, Wait, Wish, decide
@@ -19,6 +19,12 @@ from orders.errors import AlreadyDone, LostRace, NotFound, Refuse
 from orders.lifecycle import Deadline
 from orders.order import Order
 from outbox import sql
+from outbox.letters.compensated import record
+
+__all__ = [
+    "Clock", "DriverTaken", "Executor", "Request", "RequestAnswered", "RequestUnderWay", "apply", "enqueue", "finish", "load", "move",
+    "place", "utc_now", "waits",
+]  # fmt: skip
 
 _LOST_RACE: Final = "RL001"
 _LOST_DRIVER: Final = "RL002"
@@ -27,7 +33,6 @@ _UNIQUE: Final = "23505"
 _ATTEMPTS: Final = 5
 _ORDER: Final = msgspec.json.Decoder(Order)
 
-Executor: TypeAlias = "Connection | Pool"
 Clock = Callable[[], datetime]
 
 
@@ -92,9 +97,14 @@ async def apply(db: Executor, change: Change, *, done_command: str | None = None
 
     Raises `LostRace` where somebody was faster, `DriverTaken`, `AlreadyDone` where the command was done meanwhile,
     `DatabaseUnavailable`. In each case nothing was written, except that after `DatabaseUnavailable` the outcome is
-    unknown: load again, and the position tells.
+    unknown: load again, and the position tells. A change that answers a failure takes a transaction: its letter is in it.
     """
-    await _write(db, sql.APPLY, (), change, done_command)
+    if change.failure is None:
+        await _write(db, sql.APPLY, (), change, done_command)
+    else:
+        async with transaction(db) as conn:
+            await _write(conn, sql.APPLY, (), change, done_command)
+            await record(conn, change)
     return change.order
 
 
