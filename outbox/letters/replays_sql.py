@@ -16,8 +16,7 @@ WITH chosen AS (
         AND ($7::text IS NULL OR l.order_id = $7)
         AND ($8::text IS NULL OR l.message_id = $8)
         AND ($9::text IS NULL OR l.owner = $9)
-        AND ($10::text IS NULL
-             OR to_tsvector('simple', l.error || ' ' || l.reason || ' ' || l.message) @@ plainto_tsquery('simple', $10))
+        AND ($10::text IS NULL OR l.words @@ websearch_to_tsquery('simple', $10))
         AND ($11::timestamptz IS NULL OR l.last_failed_at >= $11)
         AND ($12::timestamptz IS NULL OR l.last_failed_at < $12)
         AND ($2 IS NOT NULL OR ((l.snoozed_until IS NULL OR l.snoozed_until <= $13) AND NOT EXISTS (

@@ -18,6 +18,7 @@ from orders.failures import Category
 from orders.names import FINAL, PRIORITY_RETURNED, Command
 from outbox.lanes import MAX_BODY_BYTES
 from outbox.letters import sending_sql as sql
+from outbox.letters import set_aside
 from outbox.letters.model import (
     Letter,
     LetterMoved,
@@ -129,6 +130,9 @@ async def send(
     done = [record["letter_id"] for record in judged if record["refusal"] == Refusal.DONE_BEFORE]
     if done:
         await conn.execute(sql.RESOLVE, done, DONE_BEFORE, actor, now, DONE_BEFORE)
+    for record in judged:
+        if record["refusal"] is None and record["source"] != Source.COMMAND:
+            await _release(conn, await held_letter(conn, record["letter_id"], None), now)
     found = {
         record["letter_id"]: Sent(
             letter_id=record["letter_id"],
@@ -138,6 +142,12 @@ async def send(
         for record in judged
     }
     return [found.get(key) or Sent(letter_id=key, refusal=Refusal.MISSING) for key in letter_ids]
+
+
+async def _release(conn: Connection, letter: Letter, now: datetime) -> None:  # noqa: ARG001  # a held fact is woken at a time
+    """What never left the table it is held in: its owner lets it go, and with it what waits behind it."""
+    if letter.source is Source.OUTBOX:
+        await set_aside.send_back(conn, letter)
 
 
 async def _unreadable(conn: Connection, letter_ids: Sequence[str]) -> dict[str, str]:

@@ -99,7 +99,10 @@ WITH chosen AS MATERIALIZED (
     SELECT letter_id, $4, coalesce($3, actor, 'worker'), 'resolved', jsonb_build_object('outcome', $5::text) FROM sent
 ), items AS (
     UPDATE letter_replay_items SET state = 'done' WHERE letter_id = ANY ($1) AND state = 'sent'
+), held AS MATERIALIZED (
+    SELECT fingerprint FROM letter_groups WHERE fingerprint IN (SELECT fingerprint FROM chosen) ORDER BY fingerprint FOR UPDATE
 )
-UPDATE letter_groups g SET open = greatest(g.open - gone.number, 0)
-FROM (SELECT fingerprint, count(*) AS number FROM chosen GROUP BY fingerprint) gone WHERE g.fingerprint = gone.fingerprint
+UPDATE letter_groups g SET open = g.open - gone.number
+FROM (SELECT fingerprint, count(*) AS number FROM chosen JOIN held USING (fingerprint) GROUP BY fingerprint) gone
+WHERE g.fingerprint = gone.fingerprint
 """
