@@ -102,7 +102,7 @@ async def _drain(settings: Settings, pool: Pool, publisher: Publisher, count: in
     """Seconds from the first delivery until each has its verdict."""
     stop, done, began = asyncio.Event(), 0, 0.0
     ports = Ports(payments=cast("Any", None), restaurants=cast("Any", None), drivers=cast("Any", None),
-                  alternatives=cast("Any", None),
+                  alternatives=cast("Any", None), held=cast("Any", None),
                   messages=_Phones(), answer_within=waits(settings)(Deadline.RESTAURANT_ANSWER))  # fmt: skip
     worker = Worker(pool, ports, Mover(publisher, settings.time_scale), settings, stop)
 

@@ -66,6 +66,16 @@ class OrderDeadline(_Body, frozen=True, kw_only=True):
     kind: str
 
 
+class WakeOrder(_Body, frozen=True, kw_only=True):
+    """Try again what a stream's group holds of this order since its attempt number `attempt`. The order need not exist.
+
+    `position`: of the fact that failed, 0 where it has none.
+    """
+
+    group: str
+    attempt: int
+
+
 class PushNotification(_Body, frozen=True, kw_only=True):
     """Tell a customer or a driver, once, without retries."""
 
@@ -91,6 +101,7 @@ CommandBody = (
     | ReleaseDriver
     | CancelOrder
     | OrderDeadline
+    | WakeOrder
     | PushNotification
     | SmsNotification
 )
@@ -104,6 +115,7 @@ BODY_OF: Final[dict[Command, type[CommandBody]]] = {
     Command.DRIVER_RELEASE: ReleaseDriver,
     Command.ORDER_CANCEL: CancelOrder,
     Command.ORDER_DEADLINE: OrderDeadline,
+    Command.ORDER_WAKE: WakeOrder,
     Command.NOTIFICATION_PUSH: PushNotification,
     Command.NOTIFICATION_SMS: SmsNotification,
 }

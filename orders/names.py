@@ -94,6 +94,7 @@ class Command(StrEnum):
     DRIVER_RELEASE = "driver.release"
     ORDER_CANCEL = "order.cancel"
     ORDER_DEADLINE = "order.deadline"
+    ORDER_WAKE = "order.wake"
     NOTIFICATION_PUSH = "notification.push"
     NOTIFICATION_SMS = "notification.sms"
 
@@ -132,5 +133,6 @@ PRIORITY: Final = {
     Command.DRIVER_DISPATCH: 2,
     Command.NOTIFICATION_SMS: 2,
     Command.ORDER_DEADLINE: 1,
+    Command.ORDER_WAKE: 1,
     Command.NOTIFICATION_PUSH: 1,
 }

@@ -10,7 +10,7 @@ import msgspec
 from adapters.payments import Intent, IntentUnexpectedState, Refund, declined
 from orders.order import Order
 from orders.rerouting import Alternative, may_go_on
-from workers.ports import Alternatives, Drivers, NoDriverAvailable, Ports, Reservation
+from workers.ports import Alternatives, Drivers, HeldFacts, NoDriverAvailable, Ports, Reservation
 
 DECLINES = {
     "pm_declined": "generic_decline",
@@ -142,6 +142,12 @@ class FakeMessages(_Failing):
         self._asked("push", to, title, body, dict(data))
 
 
+class FakeHeldFacts(_Failing):
+    async def wake(self, group: str, order_id: str, position: int, attempt: int) -> None:
+        self._asked("wake", group, order_id, position, attempt)
+        self._done("wake")
+
+
 class FakePorts:
     """All of them, and as what a worker takes."""
 
@@ -149,6 +155,7 @@ class FakePorts:
         self.payments, self.restaurants, self.messages = FakePayments(), FakeRestaurants(), FakeMessages()
         self.drivers: Drivers = drivers or FakeDrivers("drv_near", "drv_far")
         self.alternatives: Alternatives = FakeAlternatives()
+        self.held: HeldFacts = FakeHeldFacts()
 
     @property
     def ports(self) -> Ports:
@@ -158,5 +165,6 @@ class FakePorts:
             drivers=self.drivers,
             alternatives=self.alternatives,
             messages=self.messages,
+            held=self.held,
             answer_within=timedelta(minutes=5),
         )

@@ -24,6 +24,7 @@ from workers.breakers import Breakers
 from workers.delivery import Worker
 from workers.drivers import DriverTable
 from workers.guarded import GuardedMessages, GuardedPayments
+from workers.held import HeldTable
 from workers.hosts import Hosts
 from workers.moves import Mover
 from workers.ports import Ports
@@ -56,6 +57,7 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
             drivers=DriverTable(pool, settings.time_scale),
             alternatives=AlternativeTable(pool, utc_now, agreed=settings.reroute_without_asking),
             messages=GuardedMessages(messages, breakers.sms, breakers.push),
+            held=HeldTable(pool),
             answer_within=timedelta(seconds=settings.scaled_s(settings.restaurant_answer_s)),
         )
         worker = Worker(pool, ports, Mover(publisher, settings.time_scale), settings, stop)

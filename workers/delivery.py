@@ -21,6 +21,7 @@ from adapters.postgres import DatabaseUnavailable, Pool
 from adapters.rabbitmq import BrokerUnavailable, Refused, Unroutable
 from adapters.rabbitmq_consumer import Delivery
 from adapters.settings import Settings
+from orders.commands import WakeOrder
 from orders.decide import Cause, Change, Wish, decide, system
 from orders.errors import AlreadyDone, CallAnOperator, LostRace, NotAllowed, NotFound, Stale
 from orders.lifecycle import GIVEN_UP
@@ -29,6 +30,7 @@ from orders.order import Order
 from outbox.transition import Clock, finish, load, move, utc_now, waits
 from workers import metrics, store
 from workers.dispatch import handle
+from workers.handlers.order_wake import order_wake
 from workers.judge import Ack, Again, Park, Verdict, Wait, judge, reason_of, worth_a_quick_try
 from workers.moves import Mover
 from workers.outcome import Done, Forgotten, Nothing, Remember, Step
@@ -104,6 +106,9 @@ class Worker:
 
     async def _carry_out(self, task: Task) -> None:
         """From the load to the last commit. Entered again after a crash, it goes on where it stopped."""
+        if isinstance(task.body, WakeOrder):  # of an order that need not exist, and is not changed
+            await order_wake(task.body, self._ports.held)
+            return
         order, done = await load(self._pool, task.body.order_id, task.id)
         try:
             await self._steps(task, order, done=done)

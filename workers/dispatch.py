@@ -11,6 +11,7 @@ from workers.handlers.notification_push import notification_push
 from workers.handlers.notification_sms import notification_sms
 from workers.handlers.order_cancel import order_cancel
 from workers.handlers.order_deadline import order_deadline
+from workers.handlers.order_wake import order_wake
 from workers.handlers.payment_charge import payment_charge
 from workers.handlers.payment_refund import payment_refund
 from workers.handlers.restaurant_cancel import restaurant_cancel
@@ -39,6 +40,8 @@ async def handle(task: Task, order: Order, ports: Ports, *, again: bool, now: da
             return await order_cancel(command, order, ports.alternatives)
         case commands.OrderDeadline() as command:
             return await order_deadline(command, order)
+        case commands.WakeOrder() as command:
+            return await order_wake(command, ports.held)
         case commands.PushNotification() as command:
             return await notification_push(command, order, ports.messages)
         case commands.SmsNotification() as command:

@@ -72,6 +72,12 @@ class Messages(Protocol):
     async def send_push(self, to: str, title: str, body: str, data: Mapping[str, str]) -> None: ...
 
 
+class HeldFacts(Protocol):
+    async def wake(self, group: str, order_id: str, position: int, attempt: int) -> None:
+        """Let a stream's group try again what it holds. Nothing where that is over. Raises `DatabaseUnavailable`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything a handler can be given, and how long a restaurant may take to answer."""
@@ -81,4 +87,5 @@ class Ports:
     drivers: Drivers
     alternatives: Alternatives
     messages: Messages
+    held: HeldFacts
     answer_within: timedelta

@@ -49,3 +49,10 @@ UPDATE orders SET pending = pending - $2,
     deadline_at = CASE WHEN pending - $2 = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline_at END
 WHERE order_id = $1 AND pending ? $2
 """
+
+# What a stream's group holds of an order since this attempt is due now. A later failure has a wake-up of its own.
+WAKE_HELD: Final[LiteralString] = """
+UPDATE held_facts SET wake_at = clock_timestamp()
+WHERE group_name = $1 AND order_id = $2 AND coalesce(position, 0) = $3 AND attempts = $4 AND kind = 'failed'
+    AND parked_at IS NULL AND skipped_at IS NULL AND wake_at > clock_timestamp()
+"""

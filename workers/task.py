@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from adapters.rabbitmq_consumer import Delivery
-from orders.commands import CommandBody, read_command
+from orders.commands import CommandBody, WakeOrder, read_command
 from orders.envelope import AMQP_PREFIX, open_envelope
 from orders.errors import BadMessage
 from orders.ids import is_id
@@ -38,7 +38,7 @@ def read(delivery: Delivery) -> Task:
         raise BadMessage(f"{kind.value} belongs in {queue_of(kind).value}, not in {delivery.queue}")
     if not is_id(envelope.id, "cmd"):
         raise BadMessage("the message's id is not that of a command")
-    if not is_id(body.order_id, "ord"):
+    if not is_id(body.order_id, "ord") and not isinstance(body, WakeOrder):
         raise BadMessage("order_id is not the id of an order")
     return Task(id=envelope.id, kind=kind, body=body, traceparent=envelope.traceparent, attempts=attempts(delivery.headers))
 
