@@ -17,6 +17,7 @@ PUSHED: Final = {
     Fact.ORDER_PICKED_UP: "picked_up",
     Fact.ORDER_DELIVERED: "delivered",
 }
+_TIMEOUT: Final = "payment_timeout"  # given up after its retries: not the card's fault
 _DECLINES: Final = frozenset({"payment_declined", "insufficient_funds", "payment_fraud"})
 
 
@@ -54,6 +55,8 @@ def push_template(fact: FactBody) -> str | None:
 def sms_template(fact: FactBody) -> str | None:
     """The template of the SMS for this fact."""
     match fact.type:
+        case Fact.PAYMENT_FAILED if fact.reason == _TIMEOUT:
+            return "payment_timeout"
         case Fact.PAYMENT_FAILED:
             return "payment_declined" if fact.data.get("decline_code") or fact.reason in _DECLINES else "payment_failed"
         case Fact.ORDER_CANCELLED:
@@ -61,7 +64,9 @@ def sms_template(fact: FactBody) -> str | None:
         case Fact.PAYMENT_REFUNDED:
             return "refunded"
         case Fact.RESTAURANT_REJECTED:
-            return "restaurant_rejected"
+            return "item_unavailable" if fact.data.get("unavailable_items") else "restaurant_rejected"
+        case Fact.ORDER_REROUTED:
+            return "order_rerouted" if fact.data.get("from_restaurant_id") != fact.restaurant_id else None
         case _:
             return None
 

@@ -28,6 +28,10 @@ _CUSTOMER_TEXTS: Final = {
     "payment_confirmed": Text("Payment received", "Your payment of {total} for order {order} went through."),
     "payment_declined": Text("Payment declined", "Your bank declined {total} for order {order}. You were not charged."),
     "payment_failed": Text("Payment failed", "We could not take {total} for order {order}. Whatever was taken goes back."),
+    "payment_timeout": Text(
+        "Payment failed",
+        "Payment failed after three retries: {total} for order {order} could not be taken. Whatever was taken goes back.",
+    ),
     "refunded": Text("Money on its way back", "{amount} of order {order} goes back to you."),
     "security_hold": Text("Order on hold", "For your security order {order} was stopped. Whatever was paid goes back."),
     "restaurant_accepted": Text("In the kitchen", "The restaurant is preparing order {order}."),

@@ -45,11 +45,24 @@ def test_each_step_that_a_customer_waits_for_is_pushed() -> None:
 def test_bad_news_and_money_go_by_sms() -> None:
     assert _told(Fact.PAYMENT_FAILED, reason="insufficient_funds") == ("sms", "payment_declined")
     assert _told(Fact.PAYMENT_FAILED, data={"decline_code": "lost_card"}) == ("sms", "payment_declined")
-    assert _told(Fact.PAYMENT_FAILED, reason="payment_timeout") == ("sms", "payment_failed")
+    assert _told(Fact.PAYMENT_FAILED, reason="payment_timeout") == ("sms", "payment_timeout")
+    assert _told(Fact.PAYMENT_FAILED, reason="another") == ("sms", "payment_failed")
     assert _told(Fact.ORDER_CANCELLED, reason="customer") == ("sms", "order_cancelled")
     assert _told(Fact.ORDER_CANCELLED, reason="fraud") == ("sms", "security_hold")
     assert _told(Fact.PAYMENT_REFUNDED, data={"amount": 3_200}) == ("sms", "refunded")
     assert _told(Fact.RESTAURANT_REJECTED, reason="closed") == ("sms", "restaurant_rejected")
+
+
+def test_a_payment_that_was_given_up_is_told_in_words() -> None:
+    text = render("payment_timeout", "cus_1", order_in(State.PAYMENT_FAILED), {})
+    assert text.body.startswith("Payment failed after three retries: 32.00 EUR for order")
+
+
+def test_a_customer_is_asked_about_missing_items_and_told_of_another_restaurant() -> None:
+    sold_out = {"unavailable_items": ["itm_1"]}
+    assert _told(Fact.RESTAURANT_REJECTED, reason="sold_out", data=sold_out) == ("sms", "item_unavailable")
+    assert _told(Fact.ORDER_REROUTED, data={"from_restaurant_id": "rst_old"}) == ("sms", "order_rerouted")
+    assert message(_item(Fact.ORDER_REROUTED, data={"from_restaurant_id": "rst_1"})) is None  # substitutes: they chose them
 
 
 def test_money_that_arrives_for_a_cancelled_order_confirms_nothing() -> None:
