@@ -55,10 +55,8 @@ def push_template(fact: FactBody) -> str | None:
 def sms_template(fact: FactBody) -> str | None:
     """The template of the SMS for this fact."""
     match fact.type:
-        case Fact.PAYMENT_FAILED if fact.reason == _TIMEOUT:
-            return "payment_timeout"
         case Fact.PAYMENT_FAILED:
-            return "payment_declined" if fact.data.get("decline_code") or fact.reason in _DECLINES else "payment_failed"
+            return _why_not_paid(fact)
         case Fact.ORDER_CANCELLED:
             return "security_hold" if fact.reason == "fraud" else "order_cancelled"
         case Fact.PAYMENT_REFUNDED:
@@ -69,6 +67,12 @@ def sms_template(fact: FactBody) -> str | None:
             return "order_rerouted" if fact.data.get("from_restaurant_id") != fact.restaurant_id else None
         case _:
             return None
+
+
+def _why_not_paid(fact: FactBody) -> str:
+    if fact.reason == _TIMEOUT:
+        return _TIMEOUT
+    return "payment_declined" if fact.data.get("decline_code") or fact.reason in _DECLINES else "payment_failed"
 
 
 def params(fact: FactBody) -> dict[str, str]:
