@@ -8,7 +8,7 @@ import click
 
 from adapters.process import serve
 from adapters.settings import Settings
-from console.supervisor import FEWEST, GROUPS, Supervisor, plan
+from console.supervisor import FEWEST, GROUPS, LETTERS, WORK, Supervisor, plan
 from orders.envelope import Broker
 from orders.names import Queue
 
@@ -46,13 +46,23 @@ def clock() -> None:
 
 
 @click.command()
-@click.argument("queues", nargs=-1, type=click.Choice([q.value for q in Queue]))
+@click.argument("queues", nargs=-1, type=click.Choice(WORK))
 def worker(queues: tuple[str, ...]) -> None:
-    """Do the commands of these queues, or of all."""
+    """Do the commands of these queues, record and keep the letters, or all of that."""
     from workers.__main__ import run as run_workers
+    from workers.letters import run as run_letters
 
     async def run_queues(settings: Settings, stop: asyncio.Event) -> None:
-        await run_workers(settings, [Queue(name) for name in queues] or list(Queue), stop)
+        wanted = queues or WORK
+        jobs = [run_letters(settings, stop)] if LETTERS in wanted else []
+        if of_commands := [Queue(name) for name in wanted if name != LETTERS]:
+            jobs.append(run_workers(settings, of_commands, stop))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for job in jobs:
+                    tasks.create_task(job)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors  # as if it were alone: the first failure has ended the other
 
     serve("worker", run_queues)
 

@@ -16,6 +16,8 @@ from adapters.process import leash
 from orders.names import Queue
 
 GROUPS: Final = ("fraud", "analytics", "notifications", "support", "audit")
+LETTERS: Final = "letters"  # what failed for good: recorded, and kept
+WORK: Final = (*(queue.value for queue in Queue), LETTERS)
 _UNUSABLE: Final = 2  # a process that cannot use its settings says why and is not started again
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 5.0
@@ -43,11 +45,11 @@ def plan(processes: int | None = None, copies: Mapping[str, int] | None = None) 
 
     `copies`: how many of a kind (`relay`, `clock`, `worker`, `stream`) run side by side.
     """
-    wanted = processes or 3 + len(Queue) + len(GROUPS)
+    wanted = processes or 3 + len(WORK) + len(GROUPS)
     spare = max(0, wanted - FEWEST)
     alone = spare > 0
     spare -= alone
-    workers = _spread([q.value for q in Queue], 1 + (spare + 1) // 2)
+    workers = _spread(list(WORK), 1 + (spare + 1) // 2)
     streams = _spread(list(GROUPS), 1 + spare // 2)
     parts = [Part("gateway", ("gateway",)), Part("relay", ("relay",) if alone else ("relay", "--with-clock"))]
     parts += [Part("clock", ("clock",))] if alone else []

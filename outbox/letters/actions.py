@@ -12,7 +12,7 @@ import msgspec
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, transaction
 from orders.errors import Invalid, LostRace
-from outbox.letters import search, set_aside, sql
+from outbox.letters import held, search, set_aside, sql
 from outbox.letters.model import (
     Group,
     Letter,
@@ -45,7 +45,7 @@ async def discard(db: Executor, letter_id: str, *, reason: str, actor: str, vers
         letter = _open(await _read(conn, sql.READ, letter_id), version)
         await _record(conn, msgspec.structs.asdict(letter), why, actor, now)
         letter = _open(await _read(conn, sql.HOLD, letter_id), version)  # somebody may have been faster
-        await _put_away(conn, letter)
+        await _put_away(conn, letter, actor, now)
         await conn.execute(
             sql.END, [letter_id], [{"reason": why}], LetterState.DISCARDED.value, why, actor, now
         )  # fmt: skip
@@ -144,7 +144,7 @@ async def _discard_batch(conn: Connection, ids: Sequence[str], why: str, actor: 
     if gone := [row["letter_id"] for row in concerned if row["letter_id"] not in open_now]:
         raise LostRace(f"{gone[0]} was settled by somebody else at the same moment")
     for row in await conn.fetch(sql.WITH_MORE_TO_DO, sorted(open_now)):
-        await _put_away(conn, as_letter(row))
+        await _put_away(conn, as_letter(row), actor, now)
     chosen = sorted(open_now)
     await conn.execute(
         sql.END, chosen, [{"reason": why}] * len(chosen), LetterState.DISCARDED.value, why, actor, now
@@ -161,11 +161,11 @@ async def _record(conn: Connection, letter: Mapping[str, Any], why: str, actor: 
     await record(conn, letter["order_id"], actor=actor, reason="letter_discarded", data=data, cause=cause, now=now)
 
 
-async def _put_away(conn: Connection, letter: Letter) -> None:
+async def _put_away(conn: Connection, letter: Letter, actor: str, now: datetime) -> None:
     """What else must happen, so that nothing waits for a letter that is gone."""
     match letter.source:
         case Source.FACT:
-            pass
+            await held.skip(conn, letter, actor=actor, now=now)
         case Source.OUTBOX:
             await set_aside.drop(conn, letter)
         case Source.COMMAND | Source.ORDER:

@@ -6,7 +6,7 @@ Whatever is asked, a page is there in a fraction of a second however many letter
 import base64
 import binascii
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import msgspec
 
@@ -58,20 +58,30 @@ async def find(db: Executor, wanted: LetterFilter, *, cursor: str | None = None,
 
 
 async def _page(conn: Connection, wanted: LetterFilter, values: list[Any], limit: int) -> list[Record]:
-    few = _names(wanted, _OF_FEW)
-    if few:
+    if _names(wanted, _OF_FEW):
         return list(await conn.fetch(searching_sql.PAGE_OF_FEW, *values))
+    chosen = await _groups(conn, wanted)
+    if chosen == []:
+        return []
     if wanted.words is not None:
         # Words that many have are found among the newest letters, words that few have by their index.
         rows = await conn.fetch(searching_sql.PAGE_OF_NEWEST, *values, _PROBED)
         if len(rows) == limit:
             return list(rows)
-        rows = await conn.fetch(searching_sql.PAGE_OF_WORDS, *values, _LOOKED_AT)
+        rows = await conn.fetch(searching_sql.PAGE_OF_WORDS, *values, _LOOKED_AT, chosen)
         if not rows or rows[0]["found"] < _LOOKED_AT:
             return list(rows)
-    if _names(wanted, _OF_GROUPS):
-        return list(await conn.fetch(searching_sql.PAGE_OF_GROUPS, *values, _KNOWN_TYPES))
-    return list(await conn.fetch(searching_sql.PAGE, *values))
+    if chosen is None:
+        return list(await conn.fetch(searching_sql.PAGE, *values))
+    return list(await conn.fetch(searching_sql.PAGE_OF_GROUPS, *values, chosen))
+
+
+async def _groups(conn: Connection, wanted: LetterFilter) -> list[str] | None:
+    """The groups whose letters can be meant; None: any."""
+    if not _names(wanted, _OF_GROUPS):
+        return None
+    asked = [getattr(wanted, name) for name in _OF_GROUPS]
+    return [row["fingerprint"] for row in await conn.fetch(searching_sql.CHOSEN_GROUPS, *asked, _KNOWN_TYPES)]
 
 
 async def count(db: Executor, wanted: LetterFilter) -> Count:
@@ -84,10 +94,13 @@ async def count(db: Executor, wanted: LetterFilter) -> Count:
                 return Count(number=number, exact=True)
             await conn.execute(searching_sql.PLAN_FOR_VALUES)
             values = [*_values(wanted), wanted.failed_before or _END, "", MOST_COUNTED + 1]
-            statement: LiteralString = searching_sql.COUNT
-            if _names(wanted, _OF_GROUPS) and wanted.words is None and not _names(wanted, _OF_FEW):
-                statement, values = searching_sql.COUNT_OF_GROUPS, [*values, _KNOWN_TYPES]
-            number = await conn.fetchval(statement, *values)
+            chosen = None if _names(wanted, _OF_FEW) else await _groups(conn, wanted)
+            if chosen is None:
+                number = await conn.fetchval(searching_sql.COUNT, *values)
+            elif wanted.words is None:
+                number = await conn.fetchval(searching_sql.COUNT_OF_GROUPS, *values, chosen)
+            else:
+                number = await conn.fetchval(searching_sql.COUNT_OF_WORDS, *values, chosen)
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the letters cannot be counted: {error}") from error
     return Count(number=min(number, MOST_COUNTED), exact=number <= MOST_COUNTED)
@@ -182,6 +195,11 @@ def _check(wanted: LetterFilter) -> None:
 
 def _cursor(*key: object) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode()
+
+
+def cursor_at(at: datetime) -> str:
+    """The cursor of a page whose letters failed before this time."""
+    return _cursor(at, "")
 
 
 def _after(cursor: str | None) -> tuple[datetime, str]:

@@ -30,11 +30,11 @@ SELECT l.letter_id, l.source, l.message_id, l.consumer, l.queue, l.order_id, l.t
 """
 
 # The groups whose letters can be meant. Types that nobody knows share a group.
-_groups: LiteralString = """
-SELECT fingerprint FROM letter_groups g
-WHERE ($2::text IS NULL OR g.fingerprint = $2) AND ($3::text IS NULL OR g.failure_type = $3)
-    AND ($4::text IS NULL OR g.category = $4) AND ($5::text IS NULL OR g.consumer = $5)
-    AND ($6::text IS NULL OR g.type = $6 OR g.type <> ALL ($15::text[]))
+CHOSEN_GROUPS: Final[LiteralString] = """
+SELECT fingerprint FROM letter_groups
+WHERE ($1::text IS NULL OR fingerprint = $1) AND ($2::text IS NULL OR failure_type = $2)
+    AND ($3::text IS NULL OR category = $3) AND ($4::text IS NULL OR consumer = $4)
+    AND ($5::text IS NULL OR type = $5 OR type <> ALL ($6::text[]))
 """
 
 # A page of any letters: merged from one walk for each state.
@@ -46,7 +46,7 @@ PAGE: Final[LiteralString] = (
 
 # A page of some groups' letters: merged from one walk for each group and state.
 PAGE_OF_GROUPS: Final[LiteralString] = (
-    _shown + "FROM (SELECT k.letter_id FROM (" + _groups + ") AS g CROSS JOIN unnest($1::text[]) AS s (state) "
+    _shown + "FROM (SELECT k.letter_id FROM unnest($15::text[]) AS g (fingerprint) CROSS JOIN unnest($1::text[]) AS s (state) "
     "CROSS JOIN LATERAL (SELECT l.letter_id, l.last_failed_at FROM dead_letters l "
     "WHERE l.fingerprint = g.fingerprint AND l.state = s.state AND " + _wanted + _newest_first + "LIMIT $14::integer) k"
     + _newest_first + "LIMIT $14) AS chosen JOIN dead_letters l USING (letter_id)" + _newest_first
@@ -67,16 +67,20 @@ PAGE_OF_NEWEST: Final[LiteralString] = (
 # A page of letters with these words, and how many there are: all of them are looked at, but no more than $15.
 PAGE_OF_WORDS: Final[LiteralString] = (
     "WITH found AS MATERIALIZED (SELECT l.letter_id, l.last_failed_at FROM dead_letters l WHERE " + _wanted
-    + "LIMIT $15::integer), chosen AS (SELECT letter_id FROM found" + _newest_first + "LIMIT $14::integer)"
+    + "AND ($16::text[] IS NULL OR l.fingerprint = ANY ($16)) LIMIT $15::integer), chosen AS (SELECT letter_id FROM found" + _newest_first + "LIMIT $14::integer)"
     + _shown + ", (SELECT count(*) FROM found) AS found FROM chosen JOIN dead_letters l USING (letter_id)" + _newest_first
 )  # fmt: skip
 
 # How many match, counted no further than $14.
 COUNT: Final[LiteralString] = "SELECT count(*) FROM (SELECT FROM dead_letters l WHERE " + _wanted + "LIMIT $14::integer) l"
+COUNT_OF_WORDS: Final[LiteralString] = (
+    "SELECT count(*) FROM (SELECT FROM dead_letters l WHERE " + _wanted + "AND l.fingerprint = ANY ($15::text[]) "
+    "LIMIT $14::integer) l"
+)  # fmt: skip
 COUNT_OF_GROUPS: Final[LiteralString] = (
-    "SELECT count(*) FROM (SELECT FROM (" + _groups + ") AS g CROSS JOIN unnest($1::text[]) AS s (state) "
+    "SELECT count(*) FROM (SELECT FROM unnest($15::text[]) AS g (fingerprint) CROSS JOIN unnest($1::text[]) AS s (state) "
     "CROSS JOIN LATERAL (SELECT FROM dead_letters l WHERE l.fingerprint = g.fingerprint AND l.state = s.state AND "
-    + _wanted + ") k LIMIT $14::integer) l"
+    + _wanted + "OFFSET 0) k LIMIT $14::integer) l"
 )  # fmt: skip
 
 # How many there are in whatever state, by their groups.

@@ -95,3 +95,30 @@ JOIN orders o USING (order_id) WHERE l.letter_id = ANY ($1::text[]) AND l.state 
 WITH_MORE_TO_DO: Final[LiteralString] = """
 SELECT * FROM dead_letters WHERE letter_id = ANY ($1::text[]) AND source IN ('fact', 'outbox') ORDER BY letter_id
 """
+
+# Alerts about letters ($2 by group, $3 by letter) that nobody need look at any more.
+CLEAR_SETTLED: Final[LiteralString] = """
+UPDATE alerts a SET cleared_at = $1 WHERE cleared_at IS NULL AND (
+    (kind = $2 AND EXISTS (SELECT FROM letter_groups g WHERE g.fingerprint = a.subject AND g.open = 0))
+    OR (kind = $3 AND EXISTS (SELECT FROM dead_letters l WHERE l.letter_id = a.subject AND l.state IN ('resolved', 'discarded'))))
+"""
+
+# Letters of commands that concern an order, the latest first: whether the command was done, and where the order is.
+OF_ORDERS: Final[LiteralString] = """
+SELECT l.letter_id, l.parked_at, l.message_id, l.type, l.category, l.state AS letter_state,
+       CASE WHEN l.type = ANY ($4::text[]) AND octet_length(l.body) < 100000 THEN l.body END AS body,
+       EXISTS (SELECT FROM inbox i WHERE i.message_id = l.message_id) AS done,
+       o.order_id, o.state, o.pending, o.deadline, o.deadline_position
+FROM dead_letters l LEFT JOIN orders o USING (order_id)
+WHERE l.source = 'command' AND l.state IN ('open', 'replaying') AND l.order_id IS NOT NULL
+    AND (l.parked_at, l.letter_id) < ($1::timestamptz, $2::text)
+ORDER BY l.parked_at DESC, l.letter_id DESC LIMIT $3
+"""
+
+# The last event that moved each of these orders.
+MOVED_BY: Final[LiteralString] = """
+SELECT DISTINCT ON (order_id) order_id, position, type, event_id FROM order_events
+WHERE order_id = ANY ($1::text[])
+    AND convert_from(fact, 'UTF8')::jsonb ->> 'state' IS DISTINCT FROM convert_from(fact, 'UTF8')::jsonb ->> 'previous_state'
+ORDER BY order_id, position DESC
+"""
