@@ -68,7 +68,7 @@ async def _page(conn: Connection, wanted: LetterFilter, values: list[Any], limit
         rows = await conn.fetch(searching_sql.PAGE_OF_NEWEST, *values, _PROBED)
         if len(rows) == limit:
             return list(rows)
-        rows = await conn.fetch(searching_sql.PAGE_OF_WORDS, *values, _LOOKED_AT, chosen)
+        rows = await conn.fetch(searching_sql.PAGE_OF_WORDS, *values, _LOOKED_AT, _as_words(chosen))
         if not rows or rows[0]["found"] < _LOOKED_AT:
             return list(rows)
     if chosen is None:
@@ -84,6 +84,10 @@ async def _groups(conn: Connection, wanted: LetterFilter) -> list[str] | None:
     return [row["fingerprint"] for row in await conn.fetch(searching_sql.CHOSEN_GROUPS, *asked, _KNOWN_TYPES)]
 
 
+def _as_words(fingerprints: list[str] | None) -> str | None:
+    return None if fingerprints is None else " | ".join(f"'{fingerprint}'" for fingerprint in fingerprints)
+
+
 async def count(db: Executor, wanted: LetterFilter) -> Count:
     """How many match: exact up to `MOST_COUNTED`, and beyond it where the groups know. Raises as `find`."""
     _check(wanted)
@@ -97,10 +101,12 @@ async def count(db: Executor, wanted: LetterFilter) -> Count:
             chosen = None if _names(wanted, _OF_FEW) else await _groups(conn, wanted)
             if chosen is None:
                 number = await conn.fetchval(searching_sql.COUNT, *values)
+            elif not chosen:
+                number = 0
             elif wanted.words is None:
                 number = await conn.fetchval(searching_sql.COUNT_OF_GROUPS, *values, chosen)
             else:
-                number = await conn.fetchval(searching_sql.COUNT_OF_WORDS, *values, chosen)
+                number = await conn.fetchval(searching_sql.COUNT_OF_WORDS, *values, _as_words(chosen))
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the letters cannot be counted: {error}") from error
     return Count(number=min(number, MOST_COUNTED), exact=number <= MOST_COUNTED)

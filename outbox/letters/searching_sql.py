@@ -64,17 +64,18 @@ PAGE_OF_NEWEST: Final[LiteralString] = (
     "JOIN dead_letters l USING (letter_id) WHERE " + _wanted + _newest_first + "LIMIT $14::integer"
 )  # fmt: skip
 
-# A page of letters with these words, and how many there are: all of them are looked at, but no more than $15.
+# A page of letters with these words, and how many there are: all of them are looked at, but no more than $15. $16: of
+# which groups, as words.
 PAGE_OF_WORDS: Final[LiteralString] = (
     "WITH found AS MATERIALIZED (SELECT l.letter_id, l.last_failed_at FROM dead_letters l WHERE " + _wanted
-    + "AND ($16::text[] IS NULL OR l.fingerprint = ANY ($16)) LIMIT $15::integer), chosen AS (SELECT letter_id FROM found" + _newest_first + "LIMIT $14::integer)"
+    + "AND ($16::text IS NULL OR l.words @@ $16::text::tsquery) LIMIT $15::integer), chosen AS (SELECT letter_id FROM found" + _newest_first + "LIMIT $14::integer)"
     + _shown + ", (SELECT count(*) FROM found) AS found FROM chosen JOIN dead_letters l USING (letter_id)" + _newest_first
 )  # fmt: skip
 
 # How many match, counted no further than $14.
 COUNT: Final[LiteralString] = "SELECT count(*) FROM (SELECT FROM dead_letters l WHERE " + _wanted + "LIMIT $14::integer) l"
 COUNT_OF_WORDS: Final[LiteralString] = (
-    "SELECT count(*) FROM (SELECT FROM dead_letters l WHERE " + _wanted + "AND l.fingerprint = ANY ($15::text[]) "
+    "SELECT count(*) FROM (SELECT FROM dead_letters l WHERE " + _wanted + "AND l.words @@ $15::text::tsquery "
     "LIMIT $14::integer) l"
 )  # fmt: skip
 COUNT_OF_GROUPS: Final[LiteralString] = (

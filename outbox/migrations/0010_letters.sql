@@ -42,7 +42,9 @@ CREATE TABLE dead_letters (
     owner           text,
     snoozed_until   timestamptz,
     version         integer NOT NULL DEFAULT 1,    -- moves with each change: two operators cannot both be right
-    words           tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('simple', error || ' ' || reason || ' ' || message)) STORED,
+    -- The fingerprint is a word too, so that words within some groups are looked for in one index.
+    words           tsvector NOT NULL GENERATED ALWAYS AS (
+        to_tsvector('simple', error || ' ' || reason || ' ' || message) || array_to_tsvector(ARRAY[fingerprint])) STORED,
     UNIQUE (message_id, consumer),
     CHECK ((state IN ('resolved', 'discarded')) = (resolved_at IS NOT NULL))
 ) WITH (fillfactor = 85);
