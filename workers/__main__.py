@@ -47,7 +47,7 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
         StripePayments(settings) as payments,
         Webhooks(settings) as webhooks,
         Messaging(settings) as messages,
-        Breakers(settings, pool, payments, messages, utc_now) as breakers,
+        Breakers(settings, pool, payments, messages, utc_now, queues) as breakers,
     ):
         concurrency = settings.worker_concurrency
         hosts = Hosts(hands=concurrency, time_scale=settings.time_scale)

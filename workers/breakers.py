@@ -9,7 +9,7 @@ pushes go on; with pushes away, each fails at once, as a message does that is se
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from types import TracebackType
@@ -49,7 +49,7 @@ class Pauses(Protocol):
 
 
 class Breakers:
-    """A breaker for each dependency. Enter it once; then `steer` the consumer."""
+    """A breaker for each dependency; those behind `queues` are watched. Enter it once; then `steer` the consumer."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Breakers:
         payments: ProbesPayments,
         messages: ProbesMessages,
         clock: Callable[[], datetime],
+        queues: Collection[Queue] = tuple(Queue),
         policy: Policy | None = None,
     ) -> None:
         self._pool, self._clock = pool, clock
@@ -68,13 +69,21 @@ class Breakers:
         )  # fmt: skip
         self.sms = Breaker("sms", messages.probe_sms, points_at=away, patience_s=patience_s, policy=policy)
         self.push = Breaker("push", messages.probe_push, points_at=away, patience_s=patience_s, policy=policy)
-        self._all = (self.payments, self.sms, self.push)
+        self._used = [
+            breaker
+            for breaker, users in (
+                (self.payments, {Queue.PAYMENTS}),
+                (self.sms, {Queue.NOTIFICATIONS}),
+                (self.push, {Queue.NOTIFICATIONS, Queue.DRIVERS}),
+            )
+            if users.intersection(queues)
+        ]
         self._told: dict[str, bool] = {}
         self._news = asyncio.Event()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for breaker in self._all:
+        for breaker in self._used:
             await self._stack.enter_async_context(breaker)
             breaker.listen(lambda _: self._news.set())
         telling = asyncio.create_task(self._tell())
@@ -93,15 +102,15 @@ class Breakers:
             _steer(consumer, Queue.PAYMENTS, self.payments)
             _steer(consumer, Queue.NOTIFICATIONS, self.sms, self.push)
 
-        for breaker in self._all:
+        for breaker in self._used:
             breaker.listen(pause_or_resume)
 
     async def _tell(self) -> None:
         """Keep the alerts as the breakers are. Half-open is not over yet. A database that is away is told later."""
-        await asyncio.gather(*(breaker.check() for breaker in self._all))  # whoever starts in an outage knows it at once
+        await asyncio.gather(*(breaker.check() for breaker in self._used))  # whoever starts in an outage knows it at once
         while True:
             try:
-                for breaker in self._all:
+                for breaker in self._used:
                     await self._tell_of(breaker)
             except (DatabaseUnavailable, *UNAVAILABLE) as error:
                 log.warning("an alert is put off", error=type(error).__name__)
