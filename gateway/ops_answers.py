@@ -5,9 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from outbox.letters.matching import Match
 from outbox.letters.model import Group, Letter, LetterFilter
-from outbox.letters.rule_model import Action, Rule
 
 T = TypeVar("T")
 
@@ -164,33 +162,6 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-class RuleAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An automatic fix. `shipped`: it came with the library. `lives`: it is on, and has not expired."""
-
-    rule_id: str
-    name: str
-    description: str
-    lives: bool
-    enabled: bool
-    match: Match
-    action: Action
-    per_hour: int
-    per_letter: int
-    expires_at: datetime
-    used_last_hour: int
-    last_used_at: datetime | None
-    shipped: bool
-    version: int
-    updated_by: str
-    updated_at: datetime | None
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """All automatic fixes, in the order in which they are asked."""
-
-    rules: list[RuleAnswer]
-
-
 class Discarded(msgspec.Struct, frozen=True, kw_only=True):
     """How many letters were discarded, or would be."""
 
@@ -242,11 +213,6 @@ def summary_of(letter: Letter) -> LetterSummary:
 
 def group_of(group: Group) -> GroupAnswer:
     return shown(GroupAnswer, group)
-
-
-def rule_answer(rule: Rule, now: datetime) -> RuleAnswer:
-    given = {name: getattr(rule, name) for name in RuleAnswer.__struct_fields__ if name != "lives"}
-    return RuleAnswer(**given, lives=rule.lives(now))
 
 
 def edit_answer(edit: Any) -> EditAnswer:

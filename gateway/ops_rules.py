@@ -8,11 +8,13 @@ from litestar.params import FromPath, JSONBody
 from gateway.bodies import Json
 from gateway.context import Gate, Gateway, HttpRequest
 from gateway.docs import problems
-from gateway.ops_answers import RuleAnswer, Rules, rule_answer
+from gateway.ops_answers import shown
 from gateway.ops_desk import changed, rule_id_of
 from gateway.ops_filter import DryRun
-from gateway.ops_schemas import PutRule, SwitchRule, rule_of
-from outbox.letters import rules
+from gateway.ops_rule_answers import DryRunAnswer, RuleAnswer, Rules, UseAnswer, Uses, rule_answer
+from gateway.ops_schemas import PutRule, SwitchRule, TryRule, rule_of
+from gateway.paging import Cursor, Limit, after_time, cursor_at
+from outbox.letters import rules, uses
 
 
 @get("/rules", responses=problems())
@@ -38,6 +40,25 @@ async def put_rule(request: HttpRequest, gateway: Gate, data: JSONBody[PutRule],
     async with changed(gateway, dry_run=dry_run) as conn:
         rule = await rules.put(conn, rule_of(data), actor=request.user.id, now=now, version=data.version)
     return rule_answer(rule, now)
+
+
+@post("/rules/dry-run", dto=Json[TryRule], status_code=200, responses=problems(409, 413, 415))
+async def try_rule(gateway: Gate, data: JSONBody[TryRule]) -> DryRunAnswer:
+    """What a rule would have done to past letters, and would do now. It need not be written for that, and nothing is."""
+    async with gateway.connection("the letters cannot be read") as conn:
+        told = await rules.dry_run(conn, rule_of(data.rule, "rule."), now=gateway.now(), days=data.days)
+    return shown(DryRunAnswer, told)
+
+
+@get("/rules/{rule_id:str}/uses", responses=problems(404))
+async def list_uses(gateway: Gate, rule_id: FromPath[str], limit: Limit = 20, cursor: Cursor = None) -> Uses:
+    """What a rule did, the latest first."""
+    before = after_time(cursor) if cursor is not None else None
+    async with gateway.connection("the uses cannot be read") as conn:
+        await rules.get(conn, rule_id_of(rule_id), now=gateway.now())
+        page = await uses.of_rule(conn, rule_id, before=before, limit=limit)
+    following = cursor_at(page[-1].at, page[-1].letter_id) if len(page) == limit else None
+    return Uses(uses=[shown(UseAnswer, use) for use in page], next_cursor=following)
 
 
 @post("/rules/{rule_id:str}/enable", dto=Json[SwitchRule], status_code=200, responses=problems(404, 409, 413, 415))
@@ -77,4 +98,4 @@ async def _switch(
     return rule_answer(rule, now)
 
 
-ROUTES: Final = (list_rules, show_rule, put_rule, enable_rule, disable_rule)
+ROUTES: Final = (list_rules, show_rule, put_rule, try_rule, list_uses, enable_rule, disable_rule)

@@ -150,16 +150,23 @@ class PutRule(Body, frozen=True):
     version: Version | None = None
 
 
+class TryRule(Body, frozen=True):
+    """Look at what a rule would have done to the letters of the last `days`. Nothing is written."""
+
+    rule: PutRule
+    days: Annotated[int, Meta(ge=1, le=90)] = 30
+
+
 class SwitchRule(Body, frozen=True):
     """Which version of the rule was read; left out, whichever there is."""
 
     version: Version | None = None
 
 
-def rule_of(body: PutRule) -> Rule:
+def rule_of(body: PutRule, under: str = "") -> Rule:
     """The rule as the engine knows it. Raises `Invalid`."""
     given = {name: getattr(body, name) for name in PutRule.__struct_fields__ if name != "version"}
-    return Rule(**{**given, "expires_at": moment("expires_at", body.expires_at)})
+    return Rule(**{**given, "expires_at": moment(f"{under}expires_at", body.expires_at)})
 
 
 def moment(field: str, value: datetime) -> datetime:
