@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 
-from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, one_connection
+from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Record, one_connection
 from orders.commands import SCHEMA_VERSION
 from orders.failures import Category
-from orders.names import FINAL, PRIORITY_RETURNED, Command
+from orders.names import PRIORITY_RETURNED, Command
 from outbox.lanes import MAX_BODY_BYTES
+from outbox.letters import held, set_aside
 from outbox.letters import sending_sql as sql
-from outbox.letters import set_aside
 from outbox.letters.model import (
     Letter,
     LetterMoved,
@@ -30,18 +30,23 @@ from outbox.letters.model import (
 )
 from outbox.letters.readable import unreadable
 from outbox.letters.rehearsal import changing
+from outbox.letters.settling import DONE_BEFORE, settle
+from outbox.letters.superseding import OrderNow, is_superseded
 from outbox.transition import Executor
 
-# What an order that has ended has no use for: its end was its compensation.
-TOO_LATE_ONCE_ENDED: Final = (
-    Command.PAYMENT_CHARGE,
-    Command.RESTAURANT_NOTIFY,
-    Command.DRIVER_DISPATCH,
-    Command.ORDER_DEADLINE,
-    Command.ORDER_CANCEL,
+__all__ = ["Refusal", "Sent", "held_letter", "refusal_of", "replay_one", "send", "settle", "writing"]
+
+# What the way of its order can overtake; refunds and notices are owed whatever it has come to.
+CAN_COME_TOO_LATE: Final = frozenset(
+    {
+        Command.PAYMENT_CHARGE,
+        Command.RESTAURANT_NOTIFY,
+        Command.DRIVER_DISPATCH,
+        Command.ORDER_CANCEL,
+        Command.ORDER_DEADLINE,
+    }
 )
-DONE: Final = "done"  # the outcome of a message that did what it asked for
-DONE_BEFORE: Final = "done before"
+
 RULE: Final = "rule:"  # how an automatic fix is called as an actor
 _AT_ONCE: Final = 50  # bodies of poison in memory
 
@@ -119,20 +124,16 @@ async def send(
 
     Letters whose message was done meanwhile are closed as `done before`.
     """
-    held = {record["letter_id"]: record for record in await conn.fetch(sql.HOLD_MANY, list(letter_ids))}
-    poison = [key for key, record in held.items() if record["category"] == Category.POISON]
-    whys = await _unreadable(conn, [key for key in poison if held[key]["source"] == Source.COMMAND])
+    locked = await conn.fetch(sql.HOLD_MANY, list(letter_ids))
+    commands = [record for record in locked if record["source"] == Source.COMMAND]
+    late = await _superseded(conn, [record["letter_id"] for record in commands if record["type"] in CAN_COME_TOO_LATE])
+    poison = [record["letter_id"] for record in commands if record["category"] == Category.POISON]
+    whys = await _unreadable(conn, [key for key in poison if key not in late])
     how = "fixed" if actor.startswith(RULE) else "replayed"
     judged = await conn.fetch(
-        sql.SEND, list(held), actor, now, list(whys), replay_id, cutoff, [kind.value for kind in TOO_LATE_ONCE_ENDED],
-        sorted(state.value for state in FINAL), PRIORITY_RETURNED, MAX_BODY_BYTES, SCHEMA_VERSION, how,
+        sql.SEND, [record["letter_id"] for record in locked], actor, now, list(whys), replay_id, cutoff, late,
+        PRIORITY_RETURNED, MAX_BODY_BYTES, SCHEMA_VERSION, how,
     )  # fmt: skip
-    done = [record["letter_id"] for record in judged if record["refusal"] == Refusal.DONE_BEFORE]
-    if done:
-        await conn.execute(sql.RESOLVE, done, DONE_BEFORE, actor, now, DONE_BEFORE)
-    for record in judged:
-        if record["refusal"] is None and record["source"] != Source.COMMAND:
-            await _release(conn, await held_letter(conn, record["letter_id"], None), now)
     found = {
         record["letter_id"]: Sent(
             letter_id=record["letter_id"],
@@ -141,13 +142,36 @@ async def send(
         )
         for record in judged
     }
+    await _release(conn, [record for record in judged if record["refusal"] is None], found, now)
+    if done := [key for key, sent in found.items() if sent.refusal is Refusal.DONE_BEFORE]:
+        await conn.execute(sql.RESOLVE, done, DONE_BEFORE, actor, now, DONE_BEFORE)
     return [found.get(key) or Sent(letter_id=key, refusal=Refusal.MISSING) for key in letter_ids]
 
 
-async def _release(conn: Connection, letter: Letter, now: datetime) -> None:  # noqa: ARG001  # a held fact is woken at a time
-    """What never left the table it is held in: its owner lets it go, and with it what waits behind it."""
-    if letter.source is Source.OUTBOX:
-        await set_aside.send_back(conn, letter)
+async def _release(conn: Connection, going: Sequence[Record], found: dict[str, Sent], now: datetime) -> None:
+    """What never left the table it is held in: its owner lets it go, and with it what waits behind it.
+
+    A fact that its stream holds no longer took effect meanwhile.
+    """
+    for record in going:
+        if record["source"] == Source.OUTBOX:
+            await set_aside.send_back(conn, await held_letter(conn, record["letter_id"], None))
+    if facts := {record["letter_id"] for record in going if record["source"] == Source.FACT}:
+        for key in facts - await held.wake(conn, sorted(facts), now=now):
+            found[key] = Sent(letter_id=key, refusal=Refusal.DONE_BEFORE)
+
+
+async def _superseded(conn: Connection, letter_ids: Sequence[str]) -> list[str]:
+    """Those whose order has gone on without them, by its lifecycle."""
+    late = []
+    for record in await conn.fetch(sql.WITH_ORDERS, list(letter_ids), MAX_BODY_BYTES):
+        try:
+            body = msgspec.json.decode(record["body"], type=dict[str, Any])
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            continue  # poison: people are told that it cannot be read
+        if is_superseded(record["type"], record["message_id"], body, msgspec.convert(dict(record), OrderNow)):
+            late.append(record["letter_id"])
+    return late
 
 
 async def _unreadable(conn: Connection, letter_ids: Sequence[str]) -> dict[str, str]:
@@ -168,15 +192,6 @@ async def _unreadable(conn: Connection, letter_ids: Sequence[str]) -> dict[str, 
     return whys
 
 
-async def settle(db: Executor, letter_id: str, *, outcome: str, now: datetime) -> None:
-    """The message that was this letter came to its end: `done`, or the slug of why there was nothing left to do. Idempotent."""
-    resolution = None if outcome == DONE else outcome
-    try:
-        await db.execute(sql.RESOLVE, [letter_id], resolution, None, now, outcome)
-    except UNAVAILABLE as error:
-        raise DatabaseUnavailable(f"{letter_id} cannot be settled: {type(error).__name__}") from error
-
-
 def refusal_of(sent: Sent, letter: Letter) -> Exception:  # noqa: PLR0911  # a row per reason
     """The typed refusal that says why this letter is not sent, and what to do instead."""
     name, refusal = letter.letter_id, sent.refusal or Refusal.MISSING
@@ -190,7 +205,9 @@ def refusal_of(sent: Sent, letter: Letter) -> Exception:  # noqa: PLR0911  # a r
         case Refusal.DISCARDED:
             return LetterNotOpen(f"{name} was discarded by {letter.resolved_by}: {letter.resolution}")
         case Refusal.SUPERSEDED:
-            return LetterSuperseded(f"{name} is superseded: order {letter.order_id} has ended, so {letter.type} comes too late")
+            return LetterSuperseded(
+                f"{name} is superseded: order {letter.order_id} has gone on without it, so {letter.type} comes too late"
+            )
         case Refusal.DONE_BEFORE:
             return LetterNotOpen(f"{letter.message_id} was done meanwhile: {name} is closed as {DONE_BEFORE}")
         case Refusal.FAILED_SINCE:

@@ -7,17 +7,17 @@ HOLD: Final[LiteralString] = "SELECT * FROM dead_letters WHERE letter_id = $1 FO
 
 # Letters, held in one order whoever takes them. What follows in the transaction sees them as they are then.
 HOLD_MANY: Final[LiteralString] = """
-SELECT letter_id, source, category FROM dead_letters WHERE letter_id = ANY ($1::text[]) ORDER BY letter_id FOR UPDATE
+SELECT letter_id, source, category, type FROM dead_letters WHERE letter_id = ANY ($1::text[]) ORDER BY letter_id FOR UPDATE
 """
 
-# A letter's body as it was sent last: its latest edit's, or the original.
-LATEST: Final[LiteralString] = """
-SELECT l.letter_id, coalesce(e.body, l.body) AS body, e.edit_id
-FROM dead_letters l LEFT JOIN LATERAL (
-    SELECT body, edit_id FROM letter_edits
+# Letters that their order may have overtaken, with what tells whether it has.
+WITH_ORDERS: Final[LiteralString] = """
+SELECT l.letter_id, l.type, l.message_id, coalesce(e.body, l.body) AS body, o.state, o.pending, o.deadline, o.deadline_position
+FROM dead_letters l JOIN orders o USING (order_id) LEFT JOIN LATERAL (
+    SELECT body FROM letter_edits
     WHERE letter_id = l.letter_id AND state = 'sent' ORDER BY coalesce(decided_at, proposed_at) DESC, edit_id DESC LIMIT 1
 ) e ON true
-WHERE l.letter_id = ANY ($1::text[]) AND octet_length(l.body) <= $2
+WHERE l.letter_id = ANY ($1::text[]) AND octet_length(coalesce(e.body, l.body)) <= $2
 """
 
 # Letters that nobody could read when they were parked: what it takes to see whether that has changed.
@@ -34,8 +34,8 @@ WHERE l.letter_id = ANY ($1::text[]) AND octet_length(coalesce(e.body, l.body)) 
 # Sends what may be sent, says of the others why not: judged, set to replaying, written into the outbox and into the
 # history, all at once. Commands get a row here; facts and rows set aside by the relay are released by their owners. The
 # original headers go out again without their trail of failures; they hold the event's own time, so the row's is now.
-# $1 ids, $2 actor, $3 now, $4 ids that cannot be read, $5 replay, $6 cut-off, $7 types that an ended order has no use for,
-# $8 final states, $9 lowest priority, $10 largest body, $11 the schema version that edits are written in, $12 how.
+# $1 ids, $2 actor, $3 now, $4 ids that cannot be read, $5 replay, $6 cut-off, $7 ids that are superseded, $8 lowest priority,
+# $9 largest body, $10 the schema version that edits are written in, $11 how.
 SEND: Final[LiteralString] = """
 WITH judged AS MATERIALIZED (
     SELECT l.*, coalesce(e.body, l.body) AS latest, e.edit_id,
@@ -43,9 +43,8 @@ WITH judged AS MATERIALIZED (
                  CASE WHEN l.resolution = 'superseded' THEN 'superseded' ELSE l.state END
              WHEN $6::timestamptz IS NOT NULL AND l.last_failed_at > $6 THEN 'failed-since'
              WHEN l.source = 'command' AND EXISTS (SELECT FROM inbox WHERE message_id = l.message_id) THEN 'done-before'
-             WHEN l.source = 'command' AND l.type = ANY ($7::text[])
-                 AND EXISTS (SELECT FROM orders o WHERE o.order_id = l.order_id AND o.state = ANY ($8::text[])) THEN 'superseded'
-             WHEN l.source = 'command' AND octet_length(coalesce(e.body, l.body)) > $10 THEN 'too-large'
+             WHEN l.letter_id = ANY ($7::text[]) THEN 'superseded'
+             WHEN l.source = 'command' AND octet_length(coalesce(e.body, l.body)) > $9 THEN 'too-large'
              WHEN l.letter_id = ANY ($4::text[]) THEN 'unreadable'
         END AS refusal
     FROM dead_letters l LEFT JOIN LATERAL (
@@ -59,21 +58,21 @@ WITH judged AS MATERIALIZED (
 ), told AS (
     INSERT INTO letter_history (letter_id, at, actor, action, detail)
     SELECT letter_id, $3, $2, 'sent', jsonb_strip_nulls(jsonb_build_object(
-        'as', CASE WHEN $12::text = 'replayed' AND edit_id IS NOT NULL THEN 'edited' ELSE $12 END,
+        'as', CASE WHEN $11::text = 'replayed' AND edit_id IS NOT NULL THEN 'edited' ELSE $11 END,
         'replay', $5::text, 'edit', edit_id, 'generation', generation))
     FROM judged WHERE refusal IS NULL
 ), written AS (
     INSERT INTO outbox (event_id, aggregate_type, aggregate_id, position, type, schema_version, body, headers, broker,
                         destination, priority, occurred_at)
     SELECT j.message_id, 'order', coalesce(j.order_id, j.message_id), j.position, j.type,
-           CASE WHEN j.edit_id IS NULL THEN coalesce(j.schema_version, $11::integer) ELSE least(j.schema_version, $11) END, j.latest,
+           CASE WHEN j.edit_id IS NULL THEN coalesce(j.schema_version, $10::integer) ELSE least(j.schema_version, $10) END, j.latest,
            (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(j.headers)
             WHERE NOT starts_with(key, 'rushline-') AND NOT starts_with(key, 'x-') AND key <> 'quarantined_at')
            || CASE WHEN j.edit_id IS NULL THEN '{}' ELSE jsonb_build_object('rushline-edit', j.edit_id,
-                   'cloudEvents_schemaversion', least(j.schema_version, $11)::text) END
+                   'cloudEvents_schemaversion', least(j.schema_version, $10)::text) END
            || CASE WHEN $5 IS NULL THEN '{}' ELSE jsonb_build_object('rushline-replay', $5) END
            || jsonb_build_object('rushline-letter', j.letter_id),
-           'rabbitmq', j.routing_key, greatest(j.priority, $9::smallint), $3
+           'rabbitmq', j.routing_key, greatest(j.priority, $8::smallint), $3
     FROM judged j WHERE j.refusal IS NULL AND j.source = 'command' ORDER BY j.first_failed_at, j.letter_id
 )
 SELECT letter_id, source, refusal, state, resolution, resolved_by, resolved_at, message_id FROM judged

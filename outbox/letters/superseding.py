@@ -19,7 +19,7 @@ from orders.order import Pending
 from orders.rerouting import REROUTED_AFTER
 from outbox.letters import sql
 from outbox.letters.model import LetterState
-from outbox.letters.sending import DONE, DONE_BEFORE, settle
+from outbox.letters.settling import DONE, DONE_BEFORE, settle
 
 SUPERSEDED: Final = "superseded"
 BY: Final = "keeper"

@@ -168,7 +168,7 @@ async def test_a_command_that_its_orders_end_has_overtaken_is_refused_as_superse
     order = await walked(clean.pool, State.PAYMENT_FAILED)
     (key,) = await park(clean, failed(order, Command.PAYMENT_CHARGE))
     before = await everything(clean)
-    with pytest.raises(LetterSuperseded, match="has ended"):
+    with pytest.raises(LetterSuperseded, match="gone on without it"):
         await replay_one(clean.pool, key, actor=ANN, now=now())
     assert await everything(clean) == before
 
