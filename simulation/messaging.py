@@ -32,11 +32,15 @@ class Push(msgspec.Struct, frozen=True):
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The knobs: an outage of one kind until told otherwise, or a share of requests that fail with 500."""
+    """The knobs: an outage of one kind until told otherwise, or a share of requests that fail with 500.
+
+    `sms_key_expired`: every SMS is refused with 401, as if nobody had told us of the new key.
+    """
 
     outage: Literal["500", "429", "timeout"] | None = None
     failure_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     hang_s: Annotated[float, msgspec.Meta(ge=0, le=3_600)] = 5.0
+    sms_key_expired: bool = False
 
 
 class Messaging:
@@ -66,6 +70,9 @@ class Messaging:
         failed = await self._failure()
         if failed is not None:
             return failed
+        if self._behaviour.sms_key_expired:
+            self._counts["failed"] += 1
+            return _json({"error": "this key has expired"}, 401)
         try:
             sms = msgspec.json.decode(await request.read(), type=Sms)
         except msgspec.MsgspecError as error:
