@@ -143,7 +143,7 @@ async def _left_over(stage: Stage) -> bool:
         depths = await queue_depths(stage.settings)
     except TopologyError:
         return True
-    return any(depth for name, depth in depths.items() if not name.startswith("orders.dlq"))
+    return any(depth > stage.before.queues.get(name, 0) for name, depth in depths.items())
 
 
 def _outcomes(e: Evidence) -> dict[str, Any]:

@@ -87,5 +87,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     outbox: int
     set_aside: int
     queues: dict[str, int]  # what each queue holds
-    expected_in_queues: dict[str, int]  # what was parked on purpose, or before the demonstration began
+    expected_in_queues: dict[str, int]  # what was there before the demonstration began
+    parked: list[str]  # messages that were made unreadable on purpose
+    letters: dict[str, list[str]]  # by message: the states of its letters, where it was parked on purpose or is open
     windows: list[Window]

@@ -50,7 +50,7 @@ class Faults:
     def __init__(self, settings: Settings, world: World, services: Supervisor) -> None:
         self._settings, self._world, self._services = settings, world, services
         self.done: list[Fault] = []
-        self.parked: dict[str, int] = {}
+        self.parked: list[str] = []
 
     @property
     def windows(self) -> list[Window]:
@@ -144,8 +144,8 @@ class Faults:
             headers=headers, message_id=message_id,
         )  # fmt: skip
         if routed:
-            self.parked[POISON] = self.parked.get(POISON, 0) + 1
-        fault.became = f"quarantined in {POISON}, for an operator to look at"
+            self.parked.append(message_id)
+        fault.became = f"quarantined in {POISON} and made a letter, for an operator to look at"
 
     async def kafka_down(self) -> None:
         await self.server_down("kafka", _SHORT_OUTAGE_S)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,8 +12,11 @@ from adapters.settings import Settings
 from console.demo import sql
 from console.demo.evidence import Charged, Evidence, Log, Order, Placed, Window
 from orders import chain
+from orders.names import DEAD_LETTERS, POISON
 from outbox.status import lane_statuses
 from simulation.world import World
+
+_TAKEN_IN: Final = (DEAD_LETTERS, POISON)  # each message in them becomes a letter
 
 
 class Before(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +39,9 @@ async def look_before(db: Connection, settings: Settings) -> Before:
 
 
 async def gather(
-    db: Connection, settings: Settings, world: World, before: Before, *, windows: list[Window], parked: dict[str, int]
+    db: Connection, settings: Settings, world: World, before: Before, *, windows: list[Window], parked: list[str]
 ) -> Evidence:
-    """Everything that the invariants and targets ask for. `parked`: what the demonstration itself made unreadable."""
+    """Everything that the invariants and targets ask for. `parked`: the messages that the demonstration itself made unreadable."""
     customers = await world.customers(orders=True)
     rows = await db.fetch(sql.ORDERS, before.began)
     orders = {row["order_id"]: msgspec.convert(dict(row), Order) for row in rows}
@@ -69,7 +72,9 @@ async def gather(
         outbox=sum(lane.depth for lane in lanes),
         set_aside=sum(lane.set_aside for lane in lanes) - before.set_aside,
         queues=queues,
-        expected_in_queues={name: before.queues.get(name, 0) + parked.get(name, 0) for name in queues},
+        expected_in_queues={name: 0 if name in _TAKEN_IN else before.queues.get(name, 0) for name in queues},
+        parked=parked,
+        letters=await _letters(db, before.began, parked),
         windows=windows,
     )
 
@@ -154,6 +159,13 @@ async def _positions(db: Connection, ids: list[str]) -> dict[str, dict[str, int]
     for row in await db.fetch(sql.POSITIONS, ids):
         groups[row["group_name"]][row["order_id"]] = row["position"]
     return dict(groups)
+
+
+async def _letters(db: Connection, began: datetime, parked: list[str]) -> dict[str, list[str]]:
+    states: dict[str, list[str]] = defaultdict(list)
+    for row in await db.fetch(sql.LETTERS, began, parked):
+        states[row["message_id"]].append(row["state"])
+    return dict(states)
 
 
 async def _analytics(db: Connection) -> dict[str, int]:

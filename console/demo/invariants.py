@@ -137,12 +137,20 @@ def outbox_empty(e: Evidence) -> Invariant:
 
 
 def every_message_accounted_for(e: Evidence) -> Invariant:
-    broken = (
-        f"{queue} holds {held}, accounted for are {e.expected_in_queues.get(queue, 0)}"
-        for queue, held in e.queues.items()
-        if held != e.expected_in_queues.get(queue, 0)
+    def broken() -> Iterable[str]:
+        for queue, held in e.queues.items():
+            if held != e.expected_in_queues.get(queue, 0):
+                yield f"{queue} holds {held}, accounted for are {e.expected_in_queues.get(queue, 0)}"
+        for message_id in e.parked:
+            if len(e.letters.get(message_id, ())) != 1:
+                yield f"{message_id} was made unreadable, and its letters are {e.letters.get(message_id)}"
+        yield from (f"{message_id} failed, and nobody meant it to" for message_id in e.letters.keys() - set(e.parked))
+
+    return _verdict(
+        "each queue, tier and dead queue is empty, and each message that was made unreadable is one letter; no other is open",
+        len(e.queues) + len(e.parked),
+        broken(),
     )
-    return _verdict("no queue, tier or dead queue holds a message that nobody put there on purpose", len(e.queues), broken)
 
 
 def restaurants_know(e: Evidence) -> Invariant:

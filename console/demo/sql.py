@@ -44,6 +44,12 @@ LEDGER: Final[LiteralString] = """
 SELECT order_id, count(*) AS events, max(position) AS last FROM audit.events WHERE order_id = ANY ($1::text[]) GROUP BY order_id
 """
 
+# Letters of this evening that are open, and those of these messages.
+LETTERS: Final[LiteralString] = """
+SELECT message_id, state FROM dead_letters
+WHERE parked_at >= $1 AND (state IN ('open', 'replaying') OR message_id = ANY ($2::text[]))
+"""
+
 # Drivers who carry an order that has ended.
 STRANDED: Final[LiteralString] = """
 SELECT d.driver_id FROM drivers d JOIN orders o USING (order_id)
