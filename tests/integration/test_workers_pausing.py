@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import aio_pika
-
 from adapters.rabbitmq_consumer import Consumer, Delivery
 from tests.integration.workers_ground import Ground, ground
 from tests.making import eventually
@@ -51,17 +49,12 @@ async def filled(ground: Ground, key: str, number: int) -> None:
         await ground.publish(key, b"{}", {}, key=f"{key}-{each}")
 
 
-async def consumers(ground: Ground, queue: str) -> int:
-    async with await aio_pika.connect(ground.settings.rabbitmq_url) as connection:
-        return (await (await connection.channel()).get_queue(queue)).declaration_result.consumer_count or 0
-
-
 async def nobody_takes(ground: Ground, queue: str) -> None:
-    assert await consumers(ground, queue) == 0
+    assert await ground.consumers(queue) == 0
 
 
 async def somebody_takes(ground: Ground, queue: str) -> None:
-    assert await consumers(ground, queue) == 1
+    assert await ground.consumers(queue) == 1
 
 
 async def done(hands: Hands, queue: str, number: int) -> None:

@@ -51,17 +51,19 @@ async def test_a_queue_that_is_missing_is_named_at_the_start(ground: Ground, sta
         await run(ground.settings, list(Queue), asyncio.Event())
 
 
-async def test_a_provider_that_nobody_serves_ends_the_order_by_way_of_the_tiers(ground: Ground) -> None:
+async def test_a_provider_that_nobody_serves_leaves_the_order_in_its_queue(ground: Ground) -> None:
     order = await placed(ground.pool)
     await ground.send(order, Command.PAYMENT_CHARGE)
 
-    async def ended() -> None:
-        assert (await ground.order(order.order_id)).state is State.PAYMENT_FAILED
-        assert await ground.depth(DEAD_LETTERS) == 1
+    async def paused() -> None:
+        assert await ground.consumers(Queue.PAYMENTS) == 0
+        assert await ground.depth(Queue.PAYMENTS) == 1
 
     settings = msgspec.structs.replace(ground.settings, time_scale=6_000.0, stripe_api_base="http://127.0.0.1:1")
     async with _running(settings, Queue.PAYMENTS):
-        await eventually(ended)
+        await eventually(paused)
+    assert (await ground.order(order.order_id)).state is State.PLACED
+    assert await ground.depth(DEAD_LETTERS) == 0
 
 
 @pytest.mark.parametrize(
