@@ -55,11 +55,34 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     longitude: float
 
 
+class MenuEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of a menu."""
+
+    item_id: str
+    name: str
+    unit_price: Money
+    available: bool
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A restaurant that is open and has all of the order's items, at this total."""
+
+    restaurant_id: str
+    name: str
+    total: Money
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What the customer is asked: POST …/resolution until `until`."""
+    """What the customer is asked: POST …/resolution until `until`; after that the money goes back.
+
+    `substitutes`: what the restaurant has instead, nearest in price first, each of them for what was paid. `alternative`:
+    who has everything, if somebody has.
+    """
 
     unavailable_items: list[str]
     until: datetime | None
+    substitutes: list[MenuEntry] = []
+    alternative: Elsewhere | None = None
 
 
 class CustomerOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,15 +156,6 @@ class Restaurants(msgspec.Struct, frozen=True):
 
     restaurants: list[RestaurantCard]
     next_cursor: str | None
-
-
-class MenuEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An item of a menu."""
-
-    item_id: str
-    name: str
-    unit_price: Money
-    available: bool
 
 
 class Menu(msgspec.Struct, frozen=True, kw_only=True):

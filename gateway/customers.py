@@ -13,10 +13,11 @@ from litestar.response.sse import ServerSentEventMessage
 
 from gateway import sql
 from gateway.actions import step, theirs
-from gateway.answers import CustomerOrder, CustomerOrders, Decision, PlacedOrder, for_customer
+from gateway.answers import CustomerOrder, CustomerOrders, PlacedOrder, for_customer
 from gateway.auth import only
 from gateway.bodies import Json
 from gateway.context import Gate, Gateway, HttpRequest, cause_of, order_id_of, orders_of
+from gateway.decisions import asked, offered
 from gateway.docs import NeedsKey, problems
 from gateway.idempotency import HEADER, read_key
 from gateway.paging import Cursor, Limit, after_order, next_order
@@ -24,8 +25,8 @@ from gateway.placing import place
 from gateway.resolution import resolve
 from gateway.schemas import PLACE_ORDER_EXAMPLE, CancelOrder, PlaceOrder, ResolveOrder
 from orders.decide import Wish
-from orders.facts import SCHEMA_VERSION, FactBody, read_fact
-from orders.lifecycle import Action, Deadline
+from orders.facts import FactBody
+from orders.lifecycle import Action
 from orders.names import FINAL, Fact, Role
 from orders.order import Order
 from outbox.transition import load
@@ -66,7 +67,7 @@ async def list_orders(request: HttpRequest, gateway: Gate, limit: Limit = 20, cu
 async def get_order(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> CustomerOrder:
     """One of your orders."""
     order = await _own(gateway, request, order_id)
-    return for_customer(order, await _decision(gateway, order))
+    return for_customer(order, await offered(gateway, order))
 
 
 @get(
@@ -132,7 +133,7 @@ async def resolve_order(
 ) -> CustomerOrder:
     """Decide what becomes of your order after the restaurant found items unavailable."""
     order = await _own(gateway, request, order_id)
-    decision = await _decision(gateway, order)
+    decision = await asked(gateway, order)
     return for_customer(await resolve(gateway, order, decision, data, cause_of(request)))
 
 
@@ -140,15 +141,6 @@ async def _own(gateway: Gateway, request: HttpRequest, order_id: str) -> Order:
     order, _ = await load(gateway.pool, order_id_of(order_id))
     theirs(order.customer_id, request.user.id)
     return order
-
-
-async def _decision(gateway: Gateway, order: Order) -> Decision | None:
-    """What the customer is asked, where they are."""
-    if order.deadline is not Deadline.CUSTOMER_DECISION:
-        return None
-    row = await gateway.row(sql.LAST_EVENT, order.order_id, Fact.RESTAURANT_REJECTED.value, order.placed_at)
-    fact = read_fact(SCHEMA_VERSION, row["fact"]) if row else None
-    return Decision(unavailable_items=list(fact.data.get("unavailable_items", ())) if fact else [], until=order.deadline_at)
 
 
 router = Router("/v1", route_handlers=[place_order, list_orders, get_order, follow_order, cancel_order, resolve_order],

@@ -109,7 +109,15 @@ async def _without_pizza(world: World) -> str:
 async def test_a_customer_is_asked_about_unavailable_items_and_takes_substitutes_for_less(world: World) -> None:
     order_id = await _without_pizza(world)
     seen = (await world.http.get(f"/v1/orders/{order_id}", headers=world.as_customer)).json()
-    assert seen["decision"]["unavailable_items"] == ["itm_pizza"]
+    asked = seen["decision"]
+    assert asked["unavailable_items"] == ["itm_pizza"]
+    assert asked["until"] > seen["updated_at"]
+    # Neither what is sold out or ordered already, nor what costs more than the two pizzas did.
+    assert [(item["item_id"], item["unit_price"]["amount_minor"]) for item in asked["substitutes"]] == [("itm_water", 200)]
+    assert (asked["alternative"]["restaurant_id"], asked["alternative"]["total"]["amount_minor"]) == (
+        world.other_restaurant,
+        2 * 900 + 250 + 250,
+    )
     choice = {"choice": "substitute", "substitutes": [{"item_id": "itm_water", "quantity": 2}]}
     code, order = await _post(world, f"/v1/orders/{order_id}/resolution", world.as_customer, choice)
     assert code == 200, order
@@ -143,6 +151,19 @@ async def test_another_restaurant_of_the_city_takes_the_order_for_less(world: Wo
     assert order["total"]["amount_minor"] == 2 * 900 + 250 + 250
     gone = await world.http.post(f"/v1/restaurant/orders/{order_id}/accept", headers=world.as_restaurant)
     assert gone.status_code == 404
+    refused = await world.http.post(
+        f"/v1/restaurant/orders/{order_id}/reject",
+        json={"reason": "sold_out", "unavailable_items": ["itm_cola"]},
+        headers=world.token("restaurant", world.other_restaurant),
+    )
+    assert refused.status_code == 200
+    seen = (await world.http.get(f"/v1/orders/{order_id}", headers=world.as_customer)).json()
+    assert seen["decision"]["alternative"] is None
+    code, problem = await _post(
+        world, f"/v1/orders/{order_id}/resolution", world.as_customer,
+        {"choice": "alternative", "restaurant_id": world.restaurant},
+    )  # fmt: skip
+    assert (code, problem["errors"][0]["field"]) == (422, "restaurant_id")  # it has had the order
 
 
 async def test_without_another_restaurant_the_customer_is_told_so_and_cancels(world: World) -> None:
