@@ -5,9 +5,10 @@ import functools
 import getpass
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
+import msgspec
 
 from console.dlq_words import Moment, plain
 from orders.errors import Refuse
@@ -17,6 +18,7 @@ from outbox.letters.model import LetterFilter, LetterState
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _LONGEST_NAME: Final = 128
+_LONGEST_REASON: Final = 500
 _UNDEFINED_TABLE: Final = "42P01"
 _REMEDIES: Final = {
     "letter-not-found": "`rushline dlq list --state all` shows every letter.",
@@ -27,6 +29,17 @@ _REMEDIES: Final = {
     "not-replayable": "`rushline dlq edit LETTER` sends it with a body that can be read; `rushline dlq discard LETTER` ends it.",
     "bad-edit": "Change the edit; `rushline dlq show LETTER` shows the body as it was sent.",
     "needs-approval": "Another person runs `rushline dlq approve EDIT --as NAME`.",
+    "letter-group-not-found": "`rushline dlq groups --all --snoozed` shows every group.",
+    "edit-not-found": "`rushline dlq edits --state all` shows every edit.",
+    "edit-decided": "`rushline dlq edits --state all` says by whom.",
+    "replay-not-found": "`rushline dlq replays list` shows every replay.",
+    "replay-state": "`rushline dlq replays show REPLAY` shows it as it is; what has ended is started anew.",
+    "rule-not-found": "`rushline dlq rules list` shows every rule.",
+    "rule-exists": "`rushline dlq rules show RULE --json` prints it with its version, for `rushline dlq rules put`.",
+    "rule-moved": "`rushline dlq rules show RULE` shows it as it is; then decide again.",
+    "rule-is-shipped": "`rushline dlq rules enable` and `disable` switch it; to change it, put a copy under another name.",
+    "rule-matches-everything": "Say in `match` which failure it mends.",
+    "rule-would-loop": "Bound it by `max_generation`, or let it change what made it match.",
 }
 
 
@@ -49,23 +62,33 @@ def refused(error: Refuse) -> Refused:
     return Refused(str(error), _REMEDIES.get(error.slug, ""))
 
 
-def done(work: Callable[[Any], Awaitable[T]], *, dry_run: bool = False) -> T:
-    """Do it on one connection, in one transaction that is rolled back where it is only tried. Raises `Refused`."""
+def done(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Do it on one connection. Raises `Refused`."""
     try:
-        return asyncio.run(_on_the_database(work, dry_run=dry_run))
+        return asyncio.run(_connected(work))
     except Refuse as error:
         raise refused(error) from error
 
 
-async def _on_the_database(work: Callable[[Any], Awaitable[T]], *, dry_run: bool) -> T:
+def changed(work: Callable[[Any], Awaitable[T]], *, dry_run: bool) -> T:
+    """Do it, or, where it is only tried, roll it back. Raises `Refused`."""
+
+    async def rehearsed(conn: Any) -> T:
+        from outbox.letters.rehearsal import changing
+
+        async with changing(conn, dry_run=True):
+            return await work(conn)
+
+    return done(rehearsed if dry_run else work)
+
+
+async def _connected(work: Callable[[Any], Awaitable[T]]) -> T:
     from adapters.postgres import PostgresError, connect, sqlstate
     from adapters.settings import load_settings
-    from outbox.letters.rehearsal import changing
 
     async with connect(load_settings().postgres_dsn, service="console") as conn:
         try:
-            async with changing(conn, dry_run=dry_run):
-                return await work(conn)
+            return await work(conn)
         except PostgresError as error:
             if sqlstate(error) == _UNDEFINED_TABLE:
                 raise Refused(
@@ -92,7 +115,14 @@ def _actor(_ctx: click.Context, _param: click.Parameter, value: str | None) -> s
     return name
 
 
+def _line(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (value.strip() and value.isprintable() and len(value) <= _LONGEST_REASON):
+        raise click.BadParameter(f"give 1 to {_LONGEST_REASON} printable characters")
+    return value
+
+
 AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Machine-readable, in the shapes of /v1/ops.")
+MAYBE_REASON: Final = click.option("--reason", metavar="WORDS", callback=_line, help="Why; kept for ever.")
 _DRY_RUN: Final = click.option("--dry-run", is_flag=True, help="Check and show what would be done; change nothing.")
 _AS: Final = click.option(
     "--as", "actor", metavar="NAME", callback=_actor,
@@ -100,7 +130,7 @@ _AS: Final = click.option(
 )  # fmt: skip
 LIMIT: Final = click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most.")
 CURSOR: Final = click.option("--cursor", metavar="NEXT", help="Go on where the last page ended.")
-REASON: Final = click.option("--reason", required=True, metavar="WORDS", help="Why; kept for ever.")
+REASON: Final = click.option("--reason", required=True, metavar="WORDS", callback=_line, help="Why; kept for ever.")
 
 
 def changes(function: F) -> F:
@@ -111,11 +141,11 @@ def changes(function: F) -> F:
 
 
 _FILTERS: Final = (
-    click.option("--state", type=click.Choice([*LetterState, "all"]), help="In this state.  [default: open]"),
+    click.option("--state", type=click.Choice([*(state.value for state in LetterState), "all"]), help="In this state.  [default: open]"),
     click.option("--group", "fingerprint", metavar="FINGERPRINT", help="Of this group, see `rushline dlq groups`."),
-    click.option("--failure", "failure_type", type=click.Choice(list(FailureType)), metavar="TYPE",
+    click.option("--failure", "failure_type", type=click.Choice([each.value for each in FailureType]), metavar="TYPE",
                  help="With this failure, like payment_timeout."),
-    click.option("--category", type=click.Choice(list(Category)), help="Of this category."),
+    click.option("--category", type=click.Choice([each.value for each in Category]), help="Of this category."),
     click.option("--consumer", metavar="NAME", help="Of this work queue, or this stream's group."),
     click.option("--type", "type_", metavar="TYPE", help="Of this type, like payment.charge."),
     click.option("--order", "order_id", metavar="ORDER", help="Of this order."),
@@ -131,29 +161,31 @@ _NAMES: Final = (
 )  # fmt: skip
 
 
-def filters(function: F) -> F:
+def filters(*, open_only: bool = False) -> Callable[[F], F]:
     """The options that say which letters are meant, handed to the verb as one `LetterFilter` called `wanted`."""
 
-    @functools.wraps(function)
-    def gathered(*args: Any, **given: Any) -> Any:
-        chosen = {name: given.pop(name) for name in _NAMES}
-        return function(*args, wanted=_filter(chosen), **given)
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def gathered(*args: Any, **given: Any) -> Any:
+            chosen = {name: given.pop(name, None) for name in _NAMES}
+            return function(*args, wanted=_filter(chosen), **given)
 
-    wrapped: Any = gathered
-    for option in reversed(_FILTERS):
-        wrapped = option(wrapped)
-    return wrapped
+        wrapped: Any = gathered
+        for option in reversed(_FILTERS[1:] if open_only else _FILTERS):
+            wrapped = option(wrapped)
+        return cast("F", wrapped)
+
+    return decorate
 
 
 def _filter(chosen: dict[str, Any]) -> LetterFilter:
-    state = chosen.pop("state") or LetterState.OPEN
-    kind = chosen.pop("type_")
-    kinds = {"failure_type": FailureType, "category": Category}
-    named = {name: kinds[name](value) if name in kinds and value else value for name, value in chosen.items()}
-    for name, value in named.items():
+    for name, value in chosen.items():
         if isinstance(value, str) and not (value.strip() and value.isprintable()):
-            raise click.BadParameter("give printable characters", param_hint=f"--{name}")
-    return LetterFilter(state=None if state == "all" else LetterState(state), type=kind, **named)
+            raise click.BadParameter("give printable characters", param_hint=f"--{name.strip('_')}")
+    state = chosen["state"] or LetterState.OPEN.value
+    given = {**chosen, "state": None if state == "all" else state, "type": chosen["type_"]}
+    del given["type_"]
+    return msgspec.convert(given, LetterFilter)
 
 
 def narrows(wanted: LetterFilter) -> bool:

@@ -4,9 +4,11 @@ import re
 from typing import Final, LiteralString
 
 from adapters.postgres import Connection
-from orders.errors import NotFound, Refuse
+from orders.errors import Refuse
 from outbox.letters import abbreviated_sql as sql
-from outbox.letters.model import NoSuchLetter
+from outbox.letters.editing import NoSuchEdit
+from outbox.letters.model import NoSuchGroup, NoSuchLetter
+from outbox.letters.replays import NoSuchReplay
 
 _SHORTEST: Final = 4
 _SHOWN: Final = 5
@@ -25,18 +27,18 @@ async def letter_named(conn: Connection, text: str) -> str:
 
 
 async def group_named(conn: Connection, text: str) -> str:
-    """A group's fingerprint by its beginning. Raises `NotFound`, `Ambiguous`."""
-    return await _named(conn, sql.GROUPS, "", text, NotFound(f"there is no group {text}"))
+    """A group's fingerprint by its beginning. Raises `NoSuchGroup`, `Ambiguous`."""
+    return await _named(conn, sql.GROUPS, "", text, NoSuchGroup(f"there is no group {text}"))
 
 
 async def edit_named(conn: Connection, text: str) -> str:
-    """An edit's id by its beginning, with `edt_` or without. Raises `NotFound`, `Ambiguous`."""
-    return await _named(conn, sql.EDITS, "edt_", text, NotFound(f"there is no edit {text}"))
+    """An edit's id by its beginning, with `edt_` or without. Raises `NoSuchEdit`, `Ambiguous`."""
+    return await _named(conn, sql.EDITS, "edt_", text, NoSuchEdit(f"there is no edit {text}"))
 
 
 async def replay_named(conn: Connection, text: str) -> str:
-    """A replay's id by its beginning, with `rpl_` or without. Raises `NotFound`, `Ambiguous`."""
-    return await _named(conn, sql.REPLAYS, "rpl_", text, NotFound(f"there is no replay {text}"))
+    """A replay's id by its beginning, with `rpl_` or without. Raises `NoSuchReplay`, `Ambiguous`."""
+    return await _named(conn, sql.REPLAYS, "rpl_", text, NoSuchReplay(f"there is no replay {text}"))
 
 
 async def _named(conn: Connection, statement: LiteralString, prefix: str, text: str, missing: Refuse) -> str:
