@@ -17,6 +17,7 @@ from bench.arrival import arrival_times
 from bench.change import change_costs
 from bench.making import Figure
 from bench.relay import relay_rates
+from bench.replaying import replay_rate
 from console.demo import sql
 from console.demo.footprint import footprints
 from console.demo.stage import Stage, set_up
@@ -26,7 +27,7 @@ from simulation.world import Load
 from stack import anywhere
 from stack.ports import Ports
 
-PARTS = ("relay", "change", "arrival", "orders")
+PARTS = ("relay", "change", "arrival", "replays", "orders")
 
 
 @click.command()
@@ -49,6 +50,8 @@ async def _measure(home: Path, parts: tuple[str, ...], rows: int, orders: int) -
                 figures += await change_costs(settings, 2_000)
             if "arrival" in parts:
                 figures += await arrival_times(settings, 1_000)
+            if "replays" in parts:
+                figures += await replay_rate(settings, 10_000)
             if "relay" in parts:
                 figures += await relay_rates(settings, rows)
     if "orders" in parts:
