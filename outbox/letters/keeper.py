@@ -15,7 +15,7 @@ from adapters.settings import Settings
 from orders.errors import RetryLater
 from outbox import metrics
 from outbox.lease import Lease
-from outbox.letters import fixing, replays, set_aside, watch
+from outbox.letters import fixing, library, replays, set_aside, watch
 from outbox.letters.superseding import Superseding
 from outbox.tier_watch import TierWatch
 
@@ -23,6 +23,7 @@ _LEASE_MS: Final = 10_000
 _BUSY_S: Final = 0.05  # something was done: there may be more
 _IDLE_S: Final = 0.5
 _NOW_AND_THEN_S: Final = 5.0
+_SELDOM_S: Final = 3_600.0
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ def steps(pool: Pool, settings: Settings) -> dict[str, Step]:
     return {
         "superseding": Step(superseding.step),
         "set-aside": Step(lambda now: set_aside.step(pool, now)),
+        "library": Step(lambda now: library.install(pool, now), _SELDOM_S),
         "fixing": Step(lambda now: fixing.step(pool, settings, now)),
         "replays": Step(lambda now: replays.step(pool, now)),
         "tiers": Step(lambda now: tiers.step(settings, pool, now), _NOW_AND_THEN_S),
