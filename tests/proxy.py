@@ -11,7 +11,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._open: set[asyncio.StreamWriter] = set()
-        self._cut = False
+        self._cut = self._deaf = False
         self.port = 0
 
     def cut(self) -> None:
@@ -22,6 +22,10 @@ class Proxy:
     def mend(self) -> None:
         self._cut = False
 
+    def deafen(self) -> None:
+        """What our side says from now on (an acknowledgement) does not arrive; it still hears the server."""
+        self._deaf = True
+
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._cut:
             writer.transport.abort()
@@ -29,7 +33,7 @@ class Proxy:
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         self._open |= {writer, far_writer}
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer, ours=True), self._pump(far_reader, writer, ours=False))
         finally:
             self._open -= {writer, far_writer}
             for each in (writer, far_writer):
@@ -37,13 +41,14 @@ class Proxy:
                 with suppress(OSError):
                     await each.wait_closed()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, ours: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                if ours and self._deaf:
+                    continue
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
 
 
 @asynccontextmanager
