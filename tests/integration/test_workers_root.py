@@ -107,7 +107,7 @@ async def test_the_process_ends_cleanly_on_sigterm(ground: Ground) -> None:
         "RUSHLINE_RABBITMQ_URL": ground.settings.rabbitmq_url,
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "workers", "drivers", cwd=REPOSITORY, env=environ, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "workers", "orders", cwd=REPOSITORY, env=environ, stderr=asyncio.subprocess.PIPE
     )
     assert process.stderr is not None
     line = await asyncio.wait_for(process.stderr.readline(), 20)
