@@ -214,7 +214,10 @@ def _after(cursor: str | None) -> tuple[datetime, str]:
     at, letter_id = _read(cursor, tuple[datetime, str])
     if at.tzinfo is None:
         raise _bad()
-    return at, letter_id
+    try:
+        return at.astimezone(UTC), letter_id
+    except OverflowError as error:
+        raise _bad() from error
 
 
 def _read(cursor: str, kind: Any) -> Any:
