@@ -98,6 +98,9 @@ WITH chosen AS MATERIALIZED (
     SELECT letter_id, $4, coalesce($3, actor, 'worker'), 'resolved', jsonb_build_object('outcome', $5::text) FROM sent
 ), items AS (
     UPDATE letter_replay_items SET state = 'done' WHERE letter_id = ANY ($1) AND state = 'sent'
+), calmed AS (
+    UPDATE alerts SET cleared_at = $4
+    WHERE kind = 'refund-parked' AND subject IN (SELECT letter_id FROM chosen) AND cleared_at IS NULL
 ), held AS MATERIALIZED (
     SELECT fingerprint FROM letter_groups WHERE fingerprint IN (SELECT fingerprint FROM chosen) ORDER BY fingerprint FOR UPDATE
 )

@@ -31,6 +31,9 @@ WITH given AS MATERIALIZED (
     INSERT INTO letter_history (letter_id, at, actor, action, detail) SELECT letter_id, $6, $5, $3, detail FROM given
 ), items AS (
     UPDATE letter_replay_items i SET state = 'done' FROM given WHERE i.letter_id = given.letter_id AND i.state = 'sent'
+), calmed AS (
+    UPDATE alerts SET cleared_at = $6
+    WHERE kind = 'refund-parked' AND subject IN (SELECT letter_id FROM given) AND cleared_at IS NULL
 ), held AS MATERIALIZED (
     SELECT fingerprint FROM letter_groups WHERE fingerprint IN (SELECT fingerprint FROM given) ORDER BY fingerprint FOR UPDATE
 )
