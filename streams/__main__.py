@@ -12,6 +12,7 @@ from orders.errors import Invalid
 from streams.analytics import Analytics
 from streams.audit import Audit
 from streams.consumer import Stream
+from streams.courier import Courier
 from streams.fraud import Fraud
 from streams.group import Group
 from streams.notifications import Notifications
@@ -44,6 +45,7 @@ async def run(settings: Settings, groups: Sequence[str], stop: asyncio.Event) ->
         async with asyncio.TaskGroup() as tasks:
             for each in wanted:
                 tasks.create_task(_follow(settings, each, stop))
+                tasks.create_task(Courier(each, settings).run(stop))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
 
@@ -52,7 +54,8 @@ async def _follow(settings: Settings, group: Group, stop: asyncio.Event) -> None
     linger_ms = max(settings.stream_linger_ms, group.linger_ms)
     dsn = settings.audit_url if group.schema == "audit" else settings.postgres_dsn
     async with Consumer(settings.kafka_bootstrap, group.name, [group.topic], linger_ms=linger_ms) as consumer:
-        await Stream(group, consumer, dsn, batch_rows=settings.stream_batch_rows).run(stop)
+        stream = Stream(group, consumer, dsn, batch_rows=settings.stream_batch_rows, time_scale=settings.time_scale)
+        await stream.run(stop)
 
 
 if __name__ == "__main__":

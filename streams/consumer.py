@@ -23,6 +23,7 @@ from streams.store import LostPartition, Move, Store
 _log = structlog.get_logger(__name__)
 _POLL_MS: Final = 500
 _LOOK_EVERY_S: Final = 1.0
+_WOKEN_AT_ONCE: Final = 100
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 # What a single fact can do wrong: data, integrity, program limits, an exception raised in a function. Every other error of
 # the server (no such table, disk full, read-only) is about the server, and is waited for.
@@ -36,9 +37,9 @@ class _Broken(Exception):  # noqa: N818  # never leaves this module
 class Stream:
     """One member of one group."""
 
-    def __init__(self, group: Group, consumer: Consumer, dsn: str, *, batch_rows: int) -> None:
+    def __init__(self, group: Group, consumer: Consumer, dsn: str, *, batch_rows: int, time_scale: float = 1.0) -> None:
         self._group, self._consumer, self._batch_rows = group, consumer, batch_rows
-        self._store = Store(group, dsn)
+        self._store = Store(group, dsn, time_scale)
         self._next: dict[Partition, int] = {}
         self._look_at, self._wait_s = 0.0, _FIRST_WAIT_S
 
@@ -78,7 +79,10 @@ class Stream:
             return []
         self._look_at = time.monotonic() + _LOOK_EVERY_S
         metrics.LAG.labels(self._group.name).set(self._consumer.lag())
-        return [each for each in await self._store.due() if each[0] in self._consumer.placed]
+        due = await self._store.due(self._consumer.placed, _WOKEN_AT_ONCE)
+        if len(due) == _WOKEN_AT_ONCE:
+            self._look_at = 0.0  # there is more
+        return due
 
     async def _take(self, batch: list[Incoming], woken: list[tuple[Partition, str]]) -> None:
         moves = {partition: Move(self._next[partition], self._next[partition]) for partition, _ in woken}
@@ -140,7 +144,7 @@ class Stream:
                 async with db.transaction():
                     await self._apply(db, [item])
             except _Broken as error:
-                failed[item.partition, item.offset] = Problem(Kind.FAILED, str(error))
+                failed[item.partition, item.offset] = Problem.of(Kind.FAILED, error.__cause__ or error)
                 if item.position is not None:
                     stopped.add(item.order_id)
         return failed
@@ -161,6 +165,8 @@ class Stream:
             metrics.REPEATED.labels(name).inc(len(done.repeated))
         if done.freed:
             metrics.FREED.labels(name).inc(len(done.freed))
+        if done.passed:
+            metrics.PASSED.labels(name).inc(len(done.passed))
         for item in done.hold:
             kind = item.problem.kind if item.problem else Kind.GAP
             metrics.HELD.labels(name, kind.value).inc()
@@ -170,10 +176,15 @@ class Stream:
 
 
 def _marked(items: Sequence[Incoming], failed: dict[tuple[Partition, int], Problem]) -> list[Incoming]:
-    return [msgspec.structs.replace(item, problem=failed.get((item.partition, item.offset)) or item.problem) for item in items]
+    """These, where one failed with what it failed with; a held one was tried even where nothing but its turn had woken it."""
+    marked = []
+    for item in items:
+        problem = failed.get((item.partition, item.offset))
+        marked.append(msgspec.structs.replace(item, problem=problem, woken=item.held) if problem else item)
+    return marked
 
 
 def _is_about_the_server(error: Exception) -> bool:
-    if isinstance(error, UNAVAILABLE):
+    if isinstance(error, (DatabaseUnavailable, *UNAVAILABLE)):
         return True
     return isinstance(error, PostgresError) and not sqlstate(error).startswith(_OF_THE_FACT)

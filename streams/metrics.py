@@ -10,6 +10,10 @@ APPLIED: Final = Counter("rushline_stream_facts_applied_total", "Facts that took
 REPEATED: Final = Counter("rushline_stream_facts_repeated_total", "Facts that had taken effect before.", _GROUP)
 HELD: Final = Counter("rushline_stream_facts_held_total", "Facts held back, by why.", ("group", "kind"))
 FREED: Final = Counter("rushline_stream_facts_freed_total", "Held facts that are held no longer.", _GROUP)
+PASSED: Final = Counter("rushline_stream_facts_passed_total", "Held facts that an operator discarded.", _GROUP)
+HELD_NOW: Final = Gauge(
+    "rushline_held_facts", "Facts that are held now, by why; `parked` ones wait for an operator.", ("group", "kind")
+)
 BATCH_S: Final = Histogram(
     "rushline_stream_batch_seconds", "From a polled batch to its commit.", _GROUP,
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),

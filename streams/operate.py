@@ -10,8 +10,10 @@ from adapters.kafka_consumer import members_of, offsets_at
 from adapters.postgres import Connection, connect
 from adapters.settings import Settings
 from orders.errors import Invalid, NotFound, Refuse
+from outbox.transition import utc_now
 from streams import sql
 from streams.group import Group
+from streams.holding import SKIPPED, settle
 
 
 class GroupRunning(Refuse):
@@ -108,14 +110,15 @@ async def skip(settings: Settings, group: Group, order_id: str, *, dry_run: bool
     await _require_stopped(settings, group)
     async with connect(_dsn(settings, group), service="console") as db, db.transaction():
         at = await db.fetchval(_on(group, "POSITION"), group.name, order_id) or 0
-        held = [row["position"] for row in await db.fetch(_on(group, "HELD"), group.name, [order_id])]
+        held = [row["position"] for row in await db.fetch(_on(group, "WAITING"), group.name, order_id)]
         if not held:
             raise NotFound(f"{group.name} holds nothing of {order_id}")
         waiting = [position for position in held if position is not None and position > at]
         to = max(at + 1, min(waiting) - 1) if waiting else at
         gone = sum(position is None if not waiting else position is not None and position <= to for position in held)
         if not dry_run:
-            await db.execute(_on(group, "SKIP_HELD"), group.name, order_id, to, not waiting)
+            rows = await db.fetch(_on(group, "SKIP_HELD"), group.name, order_id, to, not waiting)
+            await settle(db, group, [row["letter_id"] for row in rows if row["skip"] and row["letter_id"]], SKIPPED, utc_now())
             await db.execute(_on(group, "MOVE_POSITIONS"), group.name, [order_id], [to])
     return Skipped(group.name, order_id, at, to, gone, len(held) - gone)
 

@@ -8,13 +8,18 @@ from streams.group import Incoming, Kind, Problem
 
 
 class Plan(msgspec.Struct):
-    """What becomes of a batch. `freed`: held rows that are held no longer. `positions`: of the orders that moved."""
+    """What becomes of a batch. `freed`: held rows that are held no longer. `positions`: of the orders that moved.
 
-    apply: list[Incoming]
-    repeated: list[Incoming]
-    hold: list[Incoming]
-    freed: list[Incoming]
-    positions: dict[str, int]
+    `passed`: discarded ones whose turn came, or that have none: taken without effect. `rest`: those whose turn is to come.
+    """
+
+    apply: list[Incoming] = []
+    repeated: list[Incoming] = []
+    hold: list[Incoming] = []
+    freed: list[Incoming] = []
+    passed: list[Incoming] = []
+    rest: list[Incoming] = []
+    positions: dict[str, int] = {}
 
 
 def plan(batch: Sequence[Incoming], positions: Mapping[str, int], held: Iterable[Incoming] = ()) -> Plan:
@@ -26,7 +31,7 @@ class _Planner:
     def __init__(self, positions: Mapping[str, int]) -> None:
         self._before = positions
         self._lines: dict[str, dict[int, Incoming]] = {}  # by order and position: what waits
-        self._plan = Plan([], [], [], [], {})
+        self._plan = Plan()
 
     def take(self, batch: Sequence[Incoming], held: Iterable[Incoming]) -> Plan:
         for item in held:
@@ -36,14 +41,18 @@ class _Planner:
         for item in batch:
             self._take_new(item)
         for line in self._lines.values():
-            self._plan.hold += [self._waiting(item) for item in line.values() if item.woken or not item.held]
+            stirred = [item for item in line.values() if item.woken or not item.held]
+            self._plan.hold += [self._waiting(item) for item in stirred if not item.discarded]
+            self._plan.rest += [item for item in stirred if item.discarded]
         return self._plan
 
     def _at(self, order_id: str) -> int:
         return self._plan.positions.get(order_id) or self._before.get(order_id, 0)
 
     def _take_held(self, item: Incoming) -> None:
-        if item.position is None:
+        if item.discarded and (item.position is None or item.position <= self._at(item.order_id)):
+            self._plan.passed.append(item)
+        elif item.position is None:
             if item.woken and item.problem is None:
                 self._plan.freed.append(item)
             if item.woken:
@@ -74,15 +83,20 @@ class _Planner:
         if other is None:
             line[position] = item
             return
-        better, worse = (item, other) if other.problem and not item.problem else (other, item)
+        mends = other.problem and not item.problem and not other.discarded
+        better, worse = (item, other) if mends else (other, item)
         line[position] = better
         (self._plan.freed if worse.held else self._plan.repeated).append(worse)
 
     def _drain(self, order_id: str) -> None:
         line = self._lines[order_id]
-        while (item := line.get(self._at(order_id) + 1)) is not None and item.problem is None:
+        while (item := line.get(self._at(order_id) + 1)) is not None and (item.discarded or item.problem is None):
             position = self._at(order_id) + 1
             del line[position]
+            if item.discarded:
+                self._plan.positions[order_id] = position
+                self._plan.passed.append(item)
+                continue
             self._apply(item, position)
             if item.held:
                 self._plan.freed.append(item)

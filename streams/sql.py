@@ -30,21 +30,26 @@ SELECT (SELECT count(*) FROM moved) AS moved,
     (SELECT jsonb_object_agg(order_id, position) FROM SCHEMA.stream_positions
      WHERE group_name = $1 AND order_id = ANY ($6::text[])) AS positions,
     ARRAY(SELECT DISTINCT order_id FROM SCHEMA.held_facts
-          WHERE group_name = $1 AND order_id = ANY ($6::text[]) AND skipped_at IS NULL) AS holding
+          WHERE group_name = $1 AND order_id = ANY ($6::text[]) AND skipped_at IS NULL
+              AND (position IS NOT NULL OR wake_at <= clock_timestamp())) AS holding
 """
 
-# What is held of these orders.
+# What is held of these orders: all that stands in line, and of what has no place in one some that may be tried again.
 HELD: Final[LiteralString] = """
-SELECT topic, partition, kafka_offset, order_id, position, headers, body, kind, reason,
-       coalesce(wake_at <= clock_timestamp(), false) AS woken
-FROM SCHEMA.held_facts WHERE group_name = $1 AND order_id = ANY ($2::text[]) AND skipped_at IS NULL
-ORDER BY position, kafka_offset
+WITH held AS NOT MATERIALIZED (
+    SELECT topic, partition, kafka_offset, message_key, order_id, position, headers, body, kind, reason, attempts,
+           first_failed_at, letter_id, discarded_at IS NOT NULL AS discarded,
+           coalesce(wake_at <= clock_timestamp(), false) AS woken
+    FROM SCHEMA.held_facts WHERE group_name = $1 AND order_id = ANY ($2::text[]) AND skipped_at IS NULL)
+(SELECT * FROM held WHERE position IS NOT NULL ORDER BY position, kafka_offset)
+UNION ALL (SELECT * FROM held WHERE position IS NULL AND woken LIMIT 200)
 """
 
-# Orders with something held that may be tried again.
+# Orders with something held that may be tried again, in these partitions.
 DUE: Final[LiteralString] = """
 SELECT DISTINCT topic, partition, order_id FROM SCHEMA.held_facts
-WHERE group_name = $1 AND wake_at <= clock_timestamp() AND skipped_at IS NULL LIMIT 100
+WHERE group_name = $1 AND wake_at <= clock_timestamp() AND skipped_at IS NULL
+    AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[])) LIMIT $4
 """
 
 # How far each order is now.
@@ -54,15 +59,46 @@ SELECT $1, n.order_id, n.position FROM unnest($2::text[], $3::integer[]) AS n (o
 ON CONFLICT (group_name, order_id) DO UPDATE SET position = excluded.position
 """
 
-# Hold facts back, or hold them again after another try. What an operator skipped stays skipped.
+# Hold facts back, or hold them again after another try: due after some seconds where those are given, else parked or waiting
+# for what comes before. What an operator skipped stays skipped; what was written comes back.
 HOLD: Final[LiteralString] = """
 INSERT INTO SCHEMA.held_facts AS h
-    (group_name, topic, partition, kafka_offset, order_id, position, headers, body, kind, reason)
-SELECT $1, n.* FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::integer[], $7::jsonb[], $8::bytea[],
-                           $9::text[], $10::text[]) AS n
+    (group_name, topic, partition, kafka_offset, message_key, order_id, position, headers, body, kind, reason, attempts,
+     first_failed_at, wake_at, parked_at, letter_id, trail)
+SELECT $1, n.topic, n.partition, n.kafka_offset, n.message_key, n.order_id, n.position, n.headers, n.body, n.kind, n.reason,
+       n.attempts, n.first_failed_at, clock_timestamp() + make_interval(secs => n.wait_s), n.parked_at, n.letter_id, n.trail
+FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::bytea[], $6::text[], $7::integer[], $8::jsonb[], $9::bytea[],
+            $10::text[], $11::text[], $12::integer[], $13::timestamptz[], $14::double precision[], $15::timestamptz[],
+            $16::text[], $17::jsonb[])
+    AS n (topic, partition, kafka_offset, message_key, order_id, position, headers, body, kind, reason, attempts,
+          first_failed_at, wait_s, parked_at, letter_id, trail)
 ON CONFLICT (group_name, topic, partition, kafka_offset) DO UPDATE
-    SET kind = excluded.kind, reason = excluded.reason, wake_at = NULL, attempts = h.attempts + 1
+    SET position = excluded.position, kind = excluded.kind, reason = excluded.reason, wake_at = excluded.wake_at, attempts = excluded.attempts,
+        first_failed_at = excluded.first_failed_at, parked_at = excluded.parked_at, reported_at = NULL,
+        letter_id = excluded.letter_id, trail = excluded.trail
     WHERE h.skipped_at IS NULL
+RETURNING topic, partition, kafka_offset
+"""
+
+# Facts that operators discarded, and that were passed in their turn: they stay as evidence while Kafka has them.
+STEP_OVER: Final[LiteralString] = """
+UPDATE SCHEMA.held_facts h SET skipped_at = clock_timestamp(), wake_at = NULL
+FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, kafka_offset)
+WHERE h.group_name = $1 AND h.topic = n.topic AND h.partition = n.partition AND h.kafka_offset = n.kafka_offset
+"""
+
+# The same whose turn has not come: nothing wakes them but what comes before.
+REST: Final[LiteralString] = """
+UPDATE SCHEMA.held_facts h SET wake_at = NULL
+FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, kafka_offset)
+WHERE h.group_name = $1 AND h.topic = n.topic AND h.partition = n.partition AND h.kafka_offset = n.kafka_offset
+"""
+
+# Letters that came to their end, where they cannot be settled at once.
+SETTLE_LATER: Final[LiteralString] = """
+INSERT INTO audit.settled_letters (letter_id, group_name, outcome)
+SELECT letter_id, $1, $3 FROM unnest($2::text[]) AS letter_id
+ON CONFLICT (letter_id) DO UPDATE SET outcome = excluded.outcome, settled_at = now()
 """
 
 # Held facts that took effect, or whose position took effect without them.
@@ -80,7 +116,8 @@ ON CONFLICT (group_name, topic, partition) DO UPDATE SET next_offset = excluded.
 FORGET_POSITIONS: Final[LiteralString] = "DELETE FROM SCHEMA.stream_positions WHERE group_name = $1"
 FORGET_HELD: Final[LiteralString] = "DELETE FROM SCHEMA.held_facts WHERE group_name = $1"
 
-# An operator lets an order go on without what it waits for. The facts stay, marked; the rest is tried again.
+# An operator lets an order go on without what it waits for. The facts stay, marked, and their letters come back; the rest is
+# tried again.
 SKIP_HELD: Final[LiteralString] = """
 UPDATE SCHEMA.held_facts SET skipped_at = CASE WHEN s.skip THEN clock_timestamp() END,
     wake_at = CASE WHEN s.skip THEN NULL ELSE clock_timestamp() END
@@ -88,11 +125,20 @@ FROM (SELECT topic, partition, kafka_offset, coalesce(position <= $3, $4) AS ski
       WHERE group_name = $1 AND order_id = $2 AND skipped_at IS NULL) s
 WHERE held_facts.group_name = $1 AND (held_facts.topic, held_facts.partition, held_facts.kafka_offset)
     = (s.topic, s.partition, s.kafka_offset)
+RETURNING s.skip, letter_id
 """
+
+# All that a group holds is tried again, its attempts anew.
 WAKE_ALL: Final[LiteralString] = """
-UPDATE SCHEMA.held_facts SET wake_at = clock_timestamp() WHERE group_name = $1 AND skipped_at IS NULL
+UPDATE SCHEMA.held_facts SET wake_at = clock_timestamp(), attempts = 0, first_failed_at = NULL, parked_at = NULL
+WHERE group_name = $1 AND skipped_at IS NULL
 """
+
+# How far an order is, and the positions of what its group holds of it.
 POSITION: Final[LiteralString] = "SELECT position FROM SCHEMA.stream_positions WHERE group_name = $1 AND order_id = $2"
+WAITING: Final[LiteralString] = """
+SELECT position FROM SCHEMA.held_facts WHERE group_name = $1 AND order_id = $2 AND skipped_at IS NULL ORDER BY position
+"""
 
 # Fraud: orders to look back on.
 REMEMBER_ORDERS: Final[LiteralString] = """

@@ -1,6 +1,6 @@
 """The only place that stores how far a group is: offsets, positions, held facts, in one schema and one connection."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -10,10 +10,9 @@ from adapters.kafka_consumer import Partition, Record
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, connect
 from orders.errors import RetryLater
 from streams import sql
-from streams.group import Group, Incoming, Kind, Problem, printable, receive
+from streams.group import Group, Incoming, Kind, Problem, receive
+from streams.holding import Holding
 from streams.ordering import Plan
-
-_MOST_REASON: Final = 500
 
 
 class LostPartition(RetryLater):
@@ -32,8 +31,9 @@ class Move(msgspec.Struct, frozen=True):
 class Store:
     """One group's connection and bookkeeping. Opens the connection where it is missing, drops it after trouble."""
 
-    def __init__(self, group: Group, dsn: str) -> None:
+    def __init__(self, group: Group, dsn: str, time_scale: float = 1.0) -> None:
         self._group, self._dsn = group, dsn
+        self._holding = Holding(group, time_scale)
         self._stack = AsyncExitStack()
         self._conn: Connection | None = None
         self._sql = {name: sql.in_schema(getattr(sql, name), group.schema) for name in _STATEMENTS}
@@ -83,47 +83,29 @@ class Store:
         held = await db.fetch(self._sql["HELD"], self._group.name, row["holding"]) if row["holding"] else []
         return row["positions"] or {}, [self._held(each) for each in held]
 
-    async def due(self) -> list[tuple[Partition, str]]:
-        """Orders of which something held may be tried again."""
-        rows = await (await self.connection()).fetch(self._sql["DUE"], self._group.name)
+    async def due(self, partitions: Collection[Partition], most: int) -> list[tuple[Partition, str]]:
+        """Orders of which something held in these partitions may be tried again, no more than `most`."""
+        parts, db = sorted(partitions), await self.connection()
+        rows = await db.fetch(self._sql["DUE"], self._group.name, [p.topic for p in parts], [p.number for p in parts], most)
         return [(Partition(row["topic"], row["partition"]), row["order_id"]) for row in rows]
 
     async def finish(self, db: Connection, plan: Plan) -> None:
         """Write what became of the batch."""
+        await self._holding.write(db, plan)
         if plan.positions:
             await db.execute(self._sql["MOVE_POSITIONS"], self._group.name, list(plan.positions), list(plan.positions.values()))
-        if plan.freed:
-            await db.execute(self._sql["FREE"], self._group.name, *_places(plan.freed))
-        if plan.hold:
-            await db.execute(self._sql["HOLD"], self._group.name, *_places(plan.hold), *_columns(plan.hold))
 
     def _held(self, row: Mapping[str, Any]) -> Incoming:
         partition = Partition(row["topic"], row["partition"])
-        record = Record(partition, row["kafka_offset"], row["order_id"].encode(), row["headers"], row["body"])
+        record = Record(partition, row["kafka_offset"], row["message_key"], row["headers"], row["body"])
         kind, woken = Kind(row["kind"]), row["woken"]
         item = receive(record, self._group)
         again = kind is Kind.GAP or woken
         return msgspec.structs.replace(
-            item, order_id=row["order_id"], position=row["position"], held=True, woken=woken,
-            problem=item.problem if again else Problem(kind, row["reason"]),
+            item, order_id=row["order_id"], position=item.position if woken else row["position"], held=True, woken=woken,
+            discarded=row["discarded"], attempts=row["attempts"], first_failed_at=row["first_failed_at"],
+            letter_id=row["letter_id"], problem=item.problem if again else Problem(kind, row["reason"]),
         )  # fmt: skip
 
 
-def _places(items: Iterable[Incoming]) -> tuple[list[str], list[int], list[int]]:
-    found = [(item.partition.topic, item.partition.number, item.offset) for item in items]
-    return [each[0] for each in found], [each[1] for each in found], [each[2] for each in found]
-
-
-def _columns(items: Sequence[Incoming]) -> tuple[list[Any], ...]:
-    problems = [item.problem or Problem(Kind.GAP, "") for item in items]
-    return (
-        [item.order_id for item in items],
-        [item.position for item in items],
-        [{printable(k): printable(v) for k, v in item.headers.items()} for item in items],
-        [item.body for item in items],
-        [problem.kind.value for problem in problems],
-        [printable(problem.reason)[:_MOST_REASON] for problem in problems],
-    )
-
-
-_STATEMENTS: Final = ("BEGIN_AT", "OFFSETS", "TAKE", "HELD", "DUE", "MOVE_POSITIONS", "HOLD", "FREE")
+_STATEMENTS: Final = ("BEGIN_AT", "OFFSETS", "TAKE", "HELD", "DUE", "MOVE_POSITIONS")

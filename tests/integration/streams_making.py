@@ -23,6 +23,7 @@ from orders.names import State
 from orders.order import Order
 from outbox.migrations import migrate
 from streams.consumer import Stream
+from streams.courier import Courier
 from streams.group import Group
 from streams.sql import in_schema
 from tests.making import NOW, WAY_TO, cause_of, change_of, unplaced, wait
@@ -117,7 +118,7 @@ def named(noun: str) -> str:
 def member(settings: Settings, group: Group, *, batch_rows: int = 500) -> tuple[Stream, Consumer]:
     consumer = Consumer(settings.kafka_bootstrap, group.name, [group.topic], linger_ms=10)
     dsn = settings.audit_url if group.schema == "audit" else settings.postgres_dsn
-    return Stream(group, consumer, dsn, batch_rows=batch_rows), consumer
+    return Stream(group, consumer, dsn, batch_rows=batch_rows, time_scale=settings.time_scale), consumer
 
 
 @asynccontextmanager
@@ -125,6 +126,7 @@ async def following(settings: Settings, *groups: Group, batch_rows: int = 500) -
     """One member of each of these groups runs meanwhile, and must not have ended by itself."""
     stop = asyncio.Event()
     tasks = [asyncio.create_task(_follow(settings, group, batch_rows, stop)) for group in groups]
+    tasks += [asyncio.create_task(Courier(group, settings).run(stop)) for group in groups]
     try:
         yield
         assert not [task for task in tasks if task.done()]

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from adapters.kafka_consumer import Partition, Record
 from audit import ledger
 from orders.envelope import KAFKA_PREFIX, attributes
@@ -14,8 +16,8 @@ from tests.integration.streams_making import audits, facts, journey
 from tests.making import NOW
 
 
-def _record(headers: dict[str, str], body: bytes, key: bytes | None = b"ord_1") -> Record:
-    return Record(Partition("orders.events", 0), 0, key, headers, body)
+def _record(headers: dict[str, str], body: bytes) -> Record:
+    return Record(Partition("orders.events", 0), 0, headers.get("ce_subject", "ord_1").encode(), headers, body)
 
 
 def _good() -> tuple[dict[str, str], bytes]:
@@ -56,6 +58,14 @@ def test_every_kind_of_unreadable_message_says_what_is_wrong() -> None:
         assert item.problem.kind is Kind.UNREADABLE
         assert item.problem.reason
         assert len(item.order_id) <= 100
+
+
+@pytest.mark.parametrize("key", [None, b"", b"ord_2"])
+def test_a_record_whose_key_is_not_its_subject_has_no_place_in_line(key: bytes | None) -> None:
+    headers, body = _good()
+    item = receive(Record(Partition("orders.events", 0), 0, key, headers, body), Analytics())
+    assert item.problem is not None
+    assert (item.problem.kind, item.position, item.key) == (Kind.UNREADABLE, None, key)
 
 
 def test_fraud_does_not_read_an_order_without_an_address_on_earth() -> None:
