@@ -169,10 +169,12 @@ async def relaying(settings: Settings, lanes: tuple[Broker, ...] = LANES) -> Asy
 
 
 async def empty(settings: Settings) -> None:
-    """Forget every order and everything about them."""
+    """Forget every order and everything about them, and every letter."""
     async with connect(settings.migrate_url, service="tests") as owner:
         await owner.execute(
-            "TRUNCATE orders, order_events, inbox, outbox, outbox_set_aside, leases, idempotency_keys, menu_items, restaurants, drivers"
+            """TRUNCATE orders, order_events, inbox, outbox, outbox_set_aside, leases, idempotency_keys, menu_items, restaurants,
+               drivers, dead_letters, letter_groups, letter_history, letter_edits, letter_replays, letter_replay_items,
+               letter_rule_uses, alerts"""
         )
 
 
