@@ -17,6 +17,7 @@ from bench.arrival import arrival_times
 from bench.change import change_costs
 from bench.making import Figure
 from bench.relay import relay_rates
+from bench.tiers import tier_lateness
 from bench.replaying import replay_rate
 from console.demo import sql
 from console.demo.footprint import footprints
@@ -27,7 +28,7 @@ from simulation.world import Load
 from stack import anywhere
 from stack.ports import Ports
 
-PARTS = ("relay", "change", "arrival", "replays", "orders")
+PARTS = ("relay", "change", "arrival", "tiers", "replays", "orders")
 
 
 @click.command()
@@ -54,6 +55,8 @@ async def _measure(home: Path, parts: tuple[str, ...], rows: int, orders: int) -
                 figures += await replay_rate(settings, 10_000)
             if "relay" in parts:
                 figures += await relay_rates(settings, rows)
+            if "tiers" in parts:
+                figures += await tier_lateness(settings)
     if "orders" in parts:
         figures += await _orders(home, orders)
     return figures

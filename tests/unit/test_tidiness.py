@@ -27,8 +27,10 @@ MACHINE: Final = re.compile(
     r"/(?:" + "|".join(("wo" + "rk", "ro" + "ot", "Us" + "ers")) + r")/\w|/ho" + r"me/[a-z]+/|(?<!docker)\.int" + r"ernal\b"
 )
 PUBLISHING: Final = frozenset({"Publisher", "Producer", "open_publisher", "open_producer"})
-# The relay's lanes, the workers' moves, and the roots that hand each its connection.
-MAY_PUBLISH: Final = frozenset({"outbox/__main__.py", "outbox/lanes.py", "workers/__main__.py", "workers/moves.py"})
+# The relay's lanes, the workers' moves, the roots that hand each its connection, and what is measured about them.
+MAY_PUBLISH: Final = frozenset(
+    {"outbox/__main__.py", "outbox/lanes.py", "workers/__main__.py", "workers/moves.py", "bench/tiers.py", "bench/failures.py"}
+)
 
 
 def _name(path: Path) -> str:
