@@ -17,8 +17,8 @@ from bench.arrival import arrival_times
 from bench.change import change_costs
 from bench.making import Figure
 from bench.relay import relay_rates
-from bench.tiers import tier_lateness
 from bench.replaying import replay_rate
+from bench.tiers import tier_lateness
 from console.demo import sql
 from console.demo.footprint import footprints
 from console.demo.stage import Stage, set_up
