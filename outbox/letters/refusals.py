@@ -54,11 +54,23 @@ def check(rule: Rule, now: datetime) -> None:
         raise Invalid("name", "give 1 to 100 letters, digits, spaces and . _ / : -, beginning with a letter or digit")
     if len(rule.description) > _LONGEST_DESCRIPTION:
         raise Invalid("description", f"is longer than {_LONGEST_DESCRIPTION} characters")
+    for field in ("description", "match", "action"):
+        if _has_nul(msgspec.to_builtins(getattr(rule, field))):
+            raise Invalid(field, "holds a NUL character, which no database keeps")
     _number(rule.per_hour, 1, MOST_PER_HOUR, "per_hour")
     _number(rule.per_letter, 1, MOST_PER_LETTER, "per_letter")
     _time(rule.expires_at, now, now + LONGEST_LIFE, "expires_at")
     _check_match(rule.match)
     _check_action(rule, now)
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether there is a NUL in any text of a JSON value, names of members included."""
+    if isinstance(value, dict):
+        return any(_has_nul(name) or _has_nul(inner) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\x00" in value
 
 
 def _number(number: int | None, least: int, most: int, field: str) -> None:
