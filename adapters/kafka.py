@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from orders.errors import CallAnOperator, RetryLater
+from orders.failures import FailureType
 
 _START_TIMEOUT_S: Final = 10
 _LINGER_MS: Final = 2
@@ -19,12 +20,14 @@ class FactRefused(CallAnOperator):
     """Kafka will never take this record: too large, or its topic does not exist."""
 
     slug = "refused-by-kafka"
+    failure = FailureType.INVALID_MESSAGE
 
 
 class KafkaUnavailable(RetryLater):
     """Kafka does not answer. Whether it stored the record is unknown: publish it again; positions make that harmless."""
 
     slug = "kafka-unavailable"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class Producer:

@@ -23,6 +23,7 @@ from aiokafka.structs import ConsumerRecord
 
 from adapters.kafka import KafkaUnavailable
 from orders.errors import CallAnOperator
+from orders.failures import FailureType
 
 _log = structlog.get_logger(__name__)
 _FETCH_MIN_BYTES: Final = 262_144  # the broker answers when there is this much, or after the linger
@@ -79,6 +80,7 @@ class TopicsMissing(CallAnOperator):
     """Topics that a process reads from are not there. Names them."""
 
     slug = "topics-missing"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
     def __init__(self, missing: Collection[str], bootstrap: str) -> None:
         names = ", ".join(sorted(missing))

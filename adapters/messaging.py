@@ -11,6 +11,7 @@ import msgspec
 
 from adapters.settings import Settings
 from orders.errors import CallAnOperator, Refuse, RetryLater
+from orders.failures import FailureType
 
 _CONNECTIONS: Final = 100
 _MOST_ANSWER_BYTES: Final = 16_384
@@ -20,12 +21,14 @@ class MessagingUnavailable(RetryLater):
     """No connection, no answer in time, 5xx or 429. An SMS may have gone out: send again with the same key, not a new one."""
 
     slug = "messaging-unavailable"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class RecipientRefused(Refuse):
     """The provider does not take this recipient or text. `status` is its 4xx."""
 
     slug = "recipient-refused"
+    failure = FailureType.UNKNOWN
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the messaging provider refused the message with {status}")
@@ -34,6 +37,7 @@ class RecipientRefused(Refuse):
 
 class BadMessagingCredentials(CallAnOperator):
     slug = "bad-messaging-credentials"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class _Sent(msgspec.Struct):

@@ -22,6 +22,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from orders.errors import CallAnOperator, Refuse, RetryLater
+from orders.failures import FailureType
 
 IntentStatus = Literal[
     "requires_payment_method",
@@ -65,6 +66,7 @@ class CardDeclined(Refuse):
     """Definite: nothing was charged. `code` is the provider's decline code (`generic_decline`, `expired_card`, …)."""
 
     slug = "card-declined"
+    failure = FailureType.PAYMENT_DECLINED
 
     def __init__(self, code: str) -> None:
         super().__init__(f"the card was declined: {code}")
@@ -73,22 +75,26 @@ class CardDeclined(Refuse):
 
 class InsufficientFunds(CardDeclined):
     slug = "insufficient-funds"
+    failure = FailureType.INSUFFICIENT_FUNDS
 
 
 class FraudSuspected(CardDeclined):
     slug = "fraud-suspected"
+    failure = FailureType.PAYMENT_FRAUD
 
 
 class BadSignature(Refuse):
     """An event whose signature is missing, wrong, or older than the tolerance. Nothing in it was believed."""
 
     slug = "bad-signature"
+    failure = FailureType.INVALID_MESSAGE
 
 
 class ProcessingErrorDecline(RetryLater):
     """Definite: nothing was charged, and the next attempt (with the next number) may succeed."""
 
     slug = "processing-error-decline"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
     def __init__(self, code: str) -> None:
         super().__init__(f"the card was declined for now: {code}")
@@ -99,34 +105,40 @@ class ProviderUnavailable(RetryLater):
     """Certainly not executed: no connection was made, or the provider said 429."""
 
     slug = "provider-unavailable"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class OutcomeUnknown(RetryLater):
     """Perhaps executed: timeout, 5xx, a connection lost, or the same call still under way. Settle it before anything else."""
 
     slug = "outcome-unknown"
+    failure = FailureType.PAYMENT_TIMEOUT
 
 
 class IntentUnexpectedState(RetryLater):
     """The intent's status does not allow this call: somebody was here before. Retrieve it and decide from that."""
 
     slug = "intent-unexpected-state"
+    failure = FailureType.PAYMENT_TIMEOUT
 
 
 class RefundOverlaps(RetryLater):
     """The charge has less left than was asked for: another refund of it is not recorded yet. Load, count and ask again."""
 
     slug = "refund-overlaps"
+    failure = FailureType.PAYMENT_TIMEOUT
 
 
 class BadProviderCredentials(CallAnOperator):
     slug = "bad-provider-credentials"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class ProviderRefused(CallAnOperator):
     """The provider finds the request invalid: no such intent, more than is left to refund, a key with other parameters."""
 
     slug = "provider-refused"
+    failure = FailureType.UNKNOWN
 
 
 class KeyTaken(ProviderRefused):

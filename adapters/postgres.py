@@ -9,6 +9,7 @@ import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
 from orders.errors import RetryLater
+from orders.failures import FailureType
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
@@ -40,6 +41,7 @@ class DatabaseUnavailable(RetryLater):
     """PostgreSQL does not answer, or asked us to come back."""
 
     slug = "database-unavailable"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 async def _prepare(conn: Any) -> None:

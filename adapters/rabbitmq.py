@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractConnection
 
 from orders.envelope import CONTENT_TYPE
 from orders.errors import CallAnOperator, RetryLater
+from orders.failures import FailureType
 
 _CONNECT_TIMEOUT_S: Final = 5
 _PERSISTENT: Final = 2
@@ -21,18 +22,21 @@ class Unroutable(CallAnOperator):
     """No queue is bound for this routing key: the topology is not what the code expects. Nothing was stored."""
 
     slug = "unroutable"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class Refused(RetryLater):
     """The broker said no (nack): a queue is full or in trouble. Nothing was stored."""
 
     slug = "refused-by-broker"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class BrokerUnavailable(RetryLater):
     """RabbitMQ does not answer, or blocks publishers. Whether it stored the message is unknown: publish it again."""
 
     slug = "rabbitmq-unavailable"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class Publisher:

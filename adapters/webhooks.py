@@ -20,6 +20,7 @@ from yarl import URL
 
 from adapters.settings import Settings
 from orders.errors import CallAnOperator, Refuse, RetryLater
+from orders.failures import FailureType
 
 _CONNECTIONS: Final = 200
 _CONNECTIONS_PER_HOST: Final = 16
@@ -41,6 +42,7 @@ class PeerUnavailable(RetryLater):
     """
 
     slug = "peer-unavailable"
+    failure = FailureType.RESTAURANT_TIMEOUT
 
     def __init__(self, host: str, status: int | None, cause: str, *, timed_out: bool = False) -> None:
         super().__init__(f"{host} is unavailable: {cause}")
@@ -51,6 +53,7 @@ class PeerRefused(Refuse):
     """The peer answered 3xx or 4xx (other than 408, 425 and 429): the same message will not be taken later either."""
 
     slug = "peer-refused"
+    failure = FailureType.RESTAURANT_TIMEOUT
 
     def __init__(self, host: str, status: int) -> None:
         super().__init__(f"{host} refused the message with {status}")
@@ -61,6 +64,7 @@ class BadPeerAddress(CallAnOperator):
     """The stored URL or secret cannot be used."""
 
     slug = "bad-peer-address"
+    failure = FailureType.RESTAURANT_TIMEOUT
 
 
 class Webhooks:

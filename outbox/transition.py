@@ -16,6 +16,7 @@ from orders import commands, facts
 from orders.decide import Cause, Change, Wait, Wish, decide
 from orders.envelope import OutboxRow
 from orders.errors import AlreadyDone, LostRace, NotFound, Refuse
+from orders.failures import FailureType
 from orders.lifecycle import Deadline
 from orders.order import Order
 from outbox import sql
@@ -40,6 +41,7 @@ class DriverTaken(LostRace):
     """The driver's reservation ran out before the order could take them. Nothing was written; look for another."""
 
     slug = "driver-taken"
+    failure = FailureType.DRIVER_UNAVAILABLE
 
 
 class RequestUnderWay(Refuse):

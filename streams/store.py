@@ -9,6 +9,7 @@ import msgspec
 from adapters.kafka_consumer import Partition, Record
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, connect
 from orders.errors import RetryLater
+from orders.failures import FailureType
 from streams import sql
 from streams.group import Group, Incoming, Kind, Problem, receive
 from streams.holding import Holding
@@ -19,6 +20,7 @@ class LostPartition(RetryLater):
     """Somebody else has moved a partition's offset: this batch is theirs. Nothing was written; read the offsets again."""
 
     slug = "lost-partition"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class Move(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from adapters.payments import Payments
 from orders.errors import AlreadyDone, CallAnOperator, RetryLater
+from orders.failures import FailureType
 from orders.order import Order
 from orders.rerouting import Alternative
 
@@ -17,24 +18,28 @@ class NoDriverAvailable(RetryLater):
     """Nobody in the city is free for this order. Asked again until the order's own deadline."""
 
     slug = "no-driver-available"
+    failure = FailureType.DRIVER_UNAVAILABLE
 
 
 class RestaurantUnreachable(RetryLater):
     """The restaurant's host does not take our message. Its 4xx may be a bug of theirs that is mended meanwhile."""
 
     slug = "restaurant-unreachable"
+    failure = FailureType.RESTAURANT_TIMEOUT
 
 
 class UnknownRestaurant(CallAnOperator):
     """An order names a restaurant that is not in the catalogue."""
 
     slug = "unknown-restaurant"
+    failure = FailureType.UNKNOWN
 
 
 class NotDelivered(AlreadyDone):
     """A message that is sent once and not again did not go out."""
 
     slug = "not-delivered"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class Reservation(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from orders.errors import CallAnOperator
+from orders.failures import FailureType
 from orders.order import Order
 
 _DRIVER: Final = "drv_"
@@ -15,6 +16,7 @@ class UnknownTemplate(CallAnOperator):
     """A command names words that nobody has written."""
 
     slug = "unknown-template"
+    failure = FailureType.UNKNOWN
 
 
 class Text(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from adapters.payments import (
 from orders.commands import ChargePayment
 from orders.decide import Wish
 from orders.errors import RetryLater, Stale
+from orders.failures import FailureType
 from orders.lifecycle import Action
 from orders.names import Money, State
 from orders.order import Order
@@ -29,6 +30,7 @@ class NotSettled(RetryLater):
     """The provider itself does not know yet how the charge ends."""
 
     slug = "payment-not-settled"
+    failure = FailureType.PAYMENT_TIMEOUT
 
 
 async def payment_charge(command: ChargePayment, order: Order, payments: Payments, *, again: bool) -> Outcome:

@@ -6,6 +6,7 @@ from adapters.payments import Intent, IntentUnexpectedState, Payments
 from orders.commands import RefundPayment
 from orders.decide import Wish
 from orders.errors import CallAnOperator, RetryLater
+from orders.failures import FailureType
 from orders.lifecycle import Action, row_for
 from orders.money import REFUND_PARTS, RefundReason, refund_due
 from orders.names import Money
@@ -19,18 +20,21 @@ class ChargeNotSettled(RetryLater):
     """Whether there is anything to give back is not known yet."""
 
     slug = "charge-not-settled"
+    failure = FailureType.PAYMENT_TIMEOUT
 
 
 class RefundFailed(RetryLater):
     """The provider took the refund and could not carry it out."""
 
     slug = "refund-failed"
+    failure = FailureType.SERVICE_UNAVAILABLE
 
 
 class UnknownRefundReason(CallAnOperator):
     """Nobody has said which part of an order goes back for this reason."""
 
     slug = "unknown-refund-reason"
+    failure = FailureType.UNKNOWN
 
 
 async def payment_refund(command: RefundPayment, order: Order, payments: Payments) -> Outcome:
