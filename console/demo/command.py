@@ -153,6 +153,7 @@ def _outcomes(e: Evidence) -> dict[str, Any]:
         order = e.orders.get(order_id)
         if placed.plot != "plain" and order is not None:
             plots.setdefault(placed.plot, Counter())[f"{order.state}{f' ({order.reason})' if order.reason else ''}"] += 1
+    letters = Counter(f"{letter.state} ({letter.resolution or 'waits for an operator'})" for letter in e.letters)
     reasons = Counter(o.reason for o in e.orders.values() if o.reason and o.state != "delivered")
     told_so = {
         plot: {"injected": f"{sum(ends.values())} customers, seeded", "became": ", ".join(f"{n} {k}" for k, n in ends.items())}
@@ -162,7 +163,11 @@ def _outcomes(e: Evidence) -> dict[str, Any]:
         "injected": "why orders ended otherwise than delivered",
         "became": ", ".join(f"{n} {k}" for k, n in reasons.items()),
     }
-    return {**told_so, "reasons": ends}
+    failed = {
+        "injected": f"{len(e.letters)} messages that failed for good, or an order's failures that were compensated",
+        "became": ", ".join(f"{n} {k}" for k, n in letters.items()),
+    }
+    return {**told_so, "reasons": ends, "letters": failed}
 
 
 def _farewell(report: Report, out: Console, home: Path, *, keep: bool) -> None:

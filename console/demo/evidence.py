@@ -55,6 +55,21 @@ class Placed(msgspec.Struct, frozen=True):
     gaps: int
 
 
+class Letter(msgspec.Struct, frozen=True):
+    """A failed message and what became of it. `done`: a worker did it, and remembers."""
+
+    letter_id: str
+    source: str
+    message_id: str
+    consumer: str
+    failure_type: str
+    reason: str
+    state: str
+    resolution: str | None
+    resolved_by: str | None
+    done: bool
+
+
 class Window(msgspec.Struct, frozen=True):
     """A fault and when it was at work, in seconds since the epoch, recovery included."""
 
@@ -89,5 +104,6 @@ class Evidence(msgspec.Struct, kw_only=True):
     queues: dict[str, int]  # what each queue holds
     expected_in_queues: dict[str, int]  # what was there before the demonstration began
     parked: list[str]  # messages that were made unreadable on purpose
-    letters: dict[str, list[str]]  # by message: the states of its letters, where it was parked on purpose or is open
+    letters: list[Letter]
+    done: int  # commands that workers remember
     windows: list[Window]

@@ -3,8 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,7 +17,8 @@ from adapters.settings import Settings
 from console.demo.evidence import Window
 from console.supervisor import Supervisor
 from orders.ids import new_id
-from orders.names import COMMANDS_EXCHANGE, POISON
+from orders.names import COMMANDS_EXCHANGE
+from simulation.operators import NotAnsweredError, Operator, open_operator
 from simulation.world import World
 from stack import anywhere
 
@@ -64,9 +65,10 @@ class Faults:
             (0.12, self.provider_outage),
             (0.30, self.kill_worker),
             (0.42, self.fraud_spell),
-            (0.48, self.poison),
-            (0.52, self.kill_relay),
-            (0.66, self.kafka_down),
+            (0.46, self.poison),
+            (0.50, self.kill_relay),
+            (0.56, self.expired_key),
+            (0.72, self.kafka_down),
         ]
         storm: list[tuple[float, Act]] = [
             (0.02, self.people_misbehave),
@@ -135,6 +137,7 @@ class Faults:
         fault.became = "see fraud in the orders' reasons"
 
     async def poison(self) -> None:
+        """A message that nobody can read, by hand; an operator finds it in quarantine and decides."""
         fault = self._begin("poison", "a command that nobody can read, put into the exchange by hand")
         message_id = new_id("cmd")
         headers = {"cloudEvents_id": message_id, "cloudEvents_type": "payment.charge", "cloudEvents_subject": "ord_nobody",
@@ -143,9 +146,40 @@ class Faults:
             self._settings, exchange=COMMANDS_EXCHANGE, routing_key="payment.charge", body=b"\x00\xffnot JSON",
             headers=headers, message_id=message_id,
         )  # fmt: skip
-        if routed:
-            self.parked.append(message_id)
-        fault.became = f"quarantined in {POISON} and made a letter, for an operator to look at"
+        if not routed:
+            fault.became = "no queue took it"
+            return
+        self.parked.append(message_id)
+        async with self._operator(fault) as operator:
+            (letter,) = await operator.wait_for_letters(state="open", message_id=message_id)
+            await operator.discard(letter, "put in by hand, belongs to no order")
+            fault.became = "quarantined with its bytes, found by an operator, discarded with a reason"
+
+    async def expired_key(self) -> None:
+        """The SMS provider refuses our key for a while: nothing that a retry could mend. Then an operator sends all again."""
+        fault = self._begin("expired_key", f"the SMS provider refuses our key with 401 for {_SHORT_OUTAGE_S:g} s")
+        await self._world.behave("messaging", sms_key_expired=True)
+        await asyncio.sleep(_SHORT_OUTAGE_S)
+        await self._world.behave("messaging", sms_key_expired=False)
+        fault.ends = time.time()
+        async with self._operator(fault) as operator:
+            wanted = {"consumer": "notifications", "type": "notification.sms"}
+            (letter, *_) = await operator.wait_for_letters(state="open", **wanted)
+            wanted["fingerprint"] = letter["fingerprint"]
+            replay = await operator.replay(wanted, "the key was renewed")
+            fault.became = (
+                f"parked; an operator sent all again, one first, then five, then the rest: {replay['done']} of "
+                f"{replay['total']} done, {replay['failed']} failed, the replay is {replay['state']}"
+            )
+
+    @asynccontextmanager
+    async def _operator(self, fault: Fault) -> AsyncIterator[Operator]:
+        """Somebody who looks after it. What they did not get done is told in the report; the invariants judge it."""
+        async with open_operator(self._settings) as operator:
+            try:
+                yield operator
+            except NotAnsweredError as error:
+                fault.became = f"the operator gave up: {error}"
 
     async def kafka_down(self) -> None:
         await self.server_down("kafka", _SHORT_OUTAGE_S)

@@ -10,7 +10,7 @@ from adapters.postgres import Connection
 from adapters.queues import queue_depths
 from adapters.settings import Settings
 from console.demo import sql
-from console.demo.evidence import Charged, Evidence, Log, Order, Placed, Window
+from console.demo.evidence import Charged, Evidence, Letter, Log, Order, Placed, Window
 from orders import chain
 from orders.names import DEAD_LETTERS, POISON
 from outbox.status import lane_statuses
@@ -74,7 +74,8 @@ async def gather(
         queues=queues,
         expected_in_queues={name: 0 if name in _TAKEN_IN else before.queues.get(name, 0) for name in queues},
         parked=parked,
-        letters=await _letters(db, before.began, parked),
+        letters=[msgspec.convert(dict(row), Letter) for row in await db.fetch(sql.LETTERS, before.began)],
+        done=await db.fetchval(sql.DONE, before.began),
         windows=windows,
     )
 
@@ -159,13 +160,6 @@ async def _positions(db: Connection, ids: list[str]) -> dict[str, dict[str, int]
     for row in await db.fetch(sql.POSITIONS, ids):
         groups[row["group_name"]][row["order_id"]] = row["position"]
     return dict(groups)
-
-
-async def _letters(db: Connection, began: datetime, parked: list[str]) -> dict[str, list[str]]:
-    states: dict[str, list[str]] = defaultdict(list)
-    for row in await db.fetch(sql.LETTERS, began, parked):
-        states[row["message_id"]].append(row["state"])
-    return dict(states)
 
 
 async def _analytics(db: Connection) -> dict[str, int]:

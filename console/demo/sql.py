@@ -44,11 +44,15 @@ LEDGER: Final[LiteralString] = """
 SELECT order_id, count(*) AS events, max(position) AS last FROM audit.events WHERE order_id = ANY ($1::text[]) GROUP BY order_id
 """
 
-# Letters of this evening that are open, and those of these messages.
+# Every letter that was written since the demonstration began, and whether its message was done.
 LETTERS: Final[LiteralString] = """
-SELECT message_id, state FROM dead_letters
-WHERE parked_at >= $1 AND (state IN ('open', 'replaying') OR message_id = ANY ($2::text[]))
+SELECT l.letter_id, l.source, l.message_id, l.consumer, l.failure_type, l.reason, l.state, l.resolution, l.resolved_by,
+       EXISTS (SELECT FROM inbox i WHERE i.message_id = l.message_id) AS done
+FROM dead_letters l WHERE l.parked_at >= $1 ORDER BY l.parked_at
 """
+
+# How many commands were done since the demonstration began and are remembered.
+DONE: Final[LiteralString] = "SELECT count(*) FROM inbox WHERE done_at >= $1"
 
 # Drivers who carry an order that has ended.
 STRANDED: Final[LiteralString] = """
@@ -60,7 +64,9 @@ WHERE o.state IN ('delivered', 'payment_failed', 'cancelled') AND o.placed_at >=
 UNFINISHED: Final[LiteralString] = """
 SELECT (SELECT count(*) FROM orders WHERE placed_at >= $1 AND state NOT IN ('delivered', 'payment_failed', 'cancelled')) AS under_way,
        (SELECT count(*) FROM orders WHERE placed_at >= $1 AND pending <> '{}') AS pending,
-       (SELECT count(*) FROM outbox) AS outbox
+       (SELECT count(*) FROM outbox) AS outbox,
+       (SELECT count(*) FROM dead_letters WHERE state = 'replaying') AS replaying,
+       (SELECT count(*) FROM letter_replays WHERE state = 'running') AS replays
 """
 
 # How far a group is behind the orders themselves.
