@@ -65,12 +65,17 @@ def check(rule: Rule, now: datetime) -> None:
 
 
 def _has_nul(value: Any) -> bool:
-    """Whether there is a NUL in any text of a JSON value, names of members included."""
-    if isinstance(value, dict):
-        return any(_has_nul(name) or _has_nul(inner) for name, inner in value.items())
-    if isinstance(value, list | tuple):
-        return any(map(_has_nul, value))
-    return isinstance(value, str) and "\x00" in value
+    """Whether there is a NUL in any text of a JSON value, names of members included, however deep it is nested."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            waiting += [*found, *found.values()]
+        elif isinstance(found, list | tuple):
+            waiting += found
+        elif isinstance(found, str) and "\x00" in found:
+            return True
+    return False
 
 
 def _number(number: int | None, least: int, most: int, field: str) -> None:

@@ -281,6 +281,13 @@ async def test_a_rule_is_tried_on_past_letters_written_and_switched(world: World
     assert (await call(world, "GET", f"{at}/uses")).json() == {"uses": [], "next_cursor": None}
 
 
+def _deep(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "slug"),
     [
@@ -299,6 +306,8 @@ async def test_a_rule_is_tried_on_past_letters_written_and_switched(world: World
         ({"description": "a\x00b"}, 422, "invalid"),
         ({"action": {"do": "patch", "patch": {"reason": "\x00"}}}, 422, "invalid"),
         ({"action": {"do": "discard", "reason": "a\x00"}}, 422, "invalid"),
+        ({"action": {"do": "patch", "patch": {"a": _deep(400)}}}, 422, "invalid"),
+        ({"match": {"failure_types": ["payment_timeout"], "body": [{"path": "$.a", "equals": _deep(400)}]}}, 422, "invalid"),
         ({"version": 7}, 404, "rule-not-found"),
     ],
 )
