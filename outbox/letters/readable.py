@@ -1,6 +1,6 @@
 """The only place that says, before a command is sent again, whether a worker will be able to read it."""
 
-from orders.commands import read_command
+from orders.commands import WakeOrder, read_command
 from orders.errors import BadMessage
 from orders.ids import is_id
 from orders.names import queue_of
@@ -18,6 +18,6 @@ def unreadable(kind: str, version: int, body: bytes, *, routing_key: str, messag
         return f"{command.value} belongs in {queue_of(command).value}, and {routing_key!r} does not lead there"
     if not is_id(message_id, "cmd"):
         return "the message's id is not that of a command"
-    if not is_id(read.order_id, "ord"):
+    if not is_id(read.order_id, "ord") and not isinstance(read, WakeOrder):
         return "order_id is not the id of an order"
     return ""

@@ -10,10 +10,11 @@ import msgspec
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Record
 from orders.errors import Invalid, NotFound, Refuse
 from orders.ids import new_id
+from outbox.alerts import clear_alert
 from outbox.letters import replays_sql as sql
 from outbox.letters.model import LetterFilter, NothingMatches
 from outbox.letters.sending import writing
-from outbox.letters.stepping import step
+from outbox.letters.stepping import STOPPED, step
 from outbox.transition import Executor
 
 __all__ = [
@@ -185,6 +186,7 @@ async def _say(db: Executor, replay_id: str, wanted: ReplayState, allowed: set[R
             told = f" ({record['why']})" if record["why"] else ""
             raise ReplayStateRefused(f"{replay_id} is {record['state']}{told}: it cannot become {wanted.value}")
         await conn.execute(sql.SAY, replay_id, wanted.value, why, now)
+        await clear_alert(conn, STOPPED, replay_id, now)  # somebody has looked at it
         if wanted is ReplayState.CANCELLED:
             await conn.execute(sql.LEAVE, replay_id)
         return await _progress(conn, replay_id)

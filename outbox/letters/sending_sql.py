@@ -108,3 +108,15 @@ UPDATE letter_groups g SET open = g.open - gone.number
 FROM (SELECT fingerprint, count(*) AS number FROM chosen JOIN held USING (fingerprint) GROUP BY fingerprint) gone
 WHERE g.fingerprint = gone.fingerprint
 """
+
+# Commands that were sent again before this time and have come to no end since, held.
+UNDER_WAY_SINCE: Final[LiteralString] = """
+SELECT l.letter_id, h.actor, h.detail ->> 'replay' AS replay_id FROM dead_letters l CROSS JOIN LATERAL (
+    SELECT actor, detail, at FROM letter_history
+    WHERE letter_id = l.letter_id AND action = 'sent' ORDER BY id DESC LIMIT 1) h
+WHERE l.state = 'replaying' AND l.source = 'command' AND h.at < $1
+ORDER BY l.letter_id LIMIT $2 FOR UPDATE OF l SKIP LOCKED
+"""
+
+# As if they had not been sent, for the rest of the transaction.
+OPEN_AGAIN: Final[LiteralString] = "UPDATE dead_letters SET state = 'open' WHERE letter_id = ANY ($1::text[])"

@@ -11,10 +11,12 @@ from typing import Any, Final
 import structlog
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, Record
+from outbox.alerts import raise_alert
 from outbox.letters import replays_sql as sql
 from outbox.letters.sending import Sent, send, writing
 
 _REPLAYS_AT_ONCE: Final = 20
+STOPPED: Final = "replay-stopped"  # an alert; its subject is the replay
 SLICE: Final = 500  # letters in one transaction
 _BURST: Final = timedelta(seconds=1)  # what a throttled replay may catch up with at once
 
@@ -71,6 +73,7 @@ async def _stop(conn: Connection, replay_id: str, stage: int, now: datetime) -> 
     if failure is not None:
         why = f"{failure['letter_id']} failed again: {failure['error']}: {failure['message']}"[:500]
     await conn.execute(sql.END, replay_id, "stopped", why, now)
+    await raise_alert(conn, STOPPED, replay_id, why, now)
     log.warning("a replay stops at a failure", replay_id=replay_id, stage=stage, why=why[:200])
 
 

@@ -43,7 +43,7 @@ async def clean(ground: Ground) -> Ground:
     await empty(ground.settings)
     async with connect(ground.settings.migrate_url, service="tests") as owner:
         await owner.execute(
-            "TRUNCATE dead_letters, letter_groups, letter_history, letter_edits, letter_replays, letter_replay_items, alerts CASCADE"
+            "TRUNCATE dead_letters, letter_groups, letter_history, letter_edits, letter_replays, letter_replay_items, alerts, held_facts, held_decisions CASCADE"
         )
     return ground
 

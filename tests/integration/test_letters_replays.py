@@ -8,10 +8,12 @@ import pytest
 from orders import parking
 from orders.errors import Invalid
 from orders.names import Command
+from outbox.alerts import open_alerts
 from outbox.letters import replays
 from outbox.letters.model import Letter, LetterFilter, LetterState, NothingMatches
 from outbox.letters.replays import NoSuchReplay, Replay, ReplayState, ReplayStateRefused
 from outbox.letters.sending import replay_one, settle
+from outbox.letters.stepping import STOPPED
 from tests.fake_ports import FakePorts
 from tests.integration.replays_ground import (
     ANN,
@@ -94,9 +96,11 @@ async def test_it_stops_at_the_first_failure_and_goes_on_only_when_somebody_says
     stopped = await replays.progress(clean.pool, replay.replay_id)
     assert (stopped.state, stopped.failed, stopped.waiting) == (ReplayState.STOPPED, 1, 19)
     assert letters[0].letter_id in (stopped.why or "")
+    assert [alert.subject for alert in await open_alerts(clean.pool) if alert.kind == STOPPED] == [replay.replay_id]
     await replays.step(clean.pool, now())
     assert len(await _sent(clean)) == 1
     await replays.resume(clean.pool, replay.replay_id, actor=BOB, now=now())
+    assert STOPPED not in {alert.kind for alert in await open_alerts(clean.pool)}
     await replays.step(clean.pool, now())
     assert len(await _sent(clean)) == 6
     await _failed_again(clean, letters[2], replay.replay_id)

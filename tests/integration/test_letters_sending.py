@@ -7,6 +7,7 @@ import pytest
 
 from orders import parking
 from orders.names import DEAD_LETTERS, PRIORITY_RETURNED, Command, State
+from outbox.letters import lost, set_aside
 from outbox.letters.model import (
     LetterMoved,
     LetterNotOpen,
@@ -14,8 +15,11 @@ from outbox.letters.model import (
     LetterSuperseded,
     NoSuchLetter,
     NotReplayable,
+    Source,
+    letter_id,
 )
 from outbox.letters.sending import replay_one, settle
+from outbox.sql import SET_ASIDE
 from outbox.transition import enqueue
 from tests.fake_ports import FakePorts
 from tests.integration.replays_ground import (
@@ -34,7 +38,7 @@ from tests.integration.replays_ground import (
     park,
 )
 from tests.integration.workers_ground import Ground, ground
-from tests.making import eventually, placed, walked
+from tests.making import eventually, fact_row, placed, walked
 
 __all__ = ["clean", "ground"]
 
@@ -237,3 +241,54 @@ async def test_settling_is_done_once_and_says_what_the_outcome_was(clean: Ground
     await settle(clean.pool, one, outcome="done", now=now() + timedelta(hours=1))
     assert await letter(clean, one) == ended
     assert await open_in_groups(clean) == 1
+
+
+async def test_a_message_that_a_broker_lost_is_sent_once_more_with_the_same_identity(clean: Ground) -> None:
+    at = now()
+    (key,) = await park(clean, original := failed(await placed(clean.pool)))
+    await replay_one(clean.pool, key, actor=ANN, now=at)
+    await clean.pool.execute("DELETE FROM outbox")  # published, and then its queue was deleted
+    assert await lost.step(clean.pool, at + timedelta(minutes=59)) == 0
+    assert await lost.step(clean.pool, at + timedelta(minutes=61)) == 1
+    (row,) = await outbox(clean)
+    assert (row.event_id, row.body, row.headers[parking.LETTER]) == (original.message_id, original.body, key)
+    assert (await letter(clean, key)).state is LetterState.REPLAYING
+    assert await lost.step(clean.pool, at + timedelta(minutes=62)) == 0
+    assert await history(clean, key) == [("sent", ANN), ("sent", ANN)]
+
+
+async def test_a_row_that_the_relay_set_aside_goes_back_to_its_lane(clean: Ground) -> None:
+    row = fact_row("ord_1", 1)
+    await enqueue(clean.pool, [row])
+    (number,) = await clean.pool.fetch("SELECT id FROM outbox WHERE event_id = $1", row.event_id)
+    await clean.pool.execute(SET_ASIDE, "kafka", [number["id"]], ["message-too-large: 2 MB"])
+    await set_aside.step(clean.pool, now())
+    key = letter_id(row.event_id, "relay-kafka")
+    sent = await replay_one(clean.pool, key, actor=ANN, now=now())
+    assert (sent.state, sent.source) == (LetterState.REPLAYING, Source.OUTBOX)
+    lanes = await clean.pool.fetch("SELECT broker FROM outbox WHERE event_id = $1", row.event_id)
+    assert [each["broker"] for each in lanes] == ["kafka"]
+    assert await clean.pool.fetchval("SELECT count(*) FROM outbox_set_aside") == 0
+
+
+async def test_a_held_fact_is_woken_and_one_that_is_held_no_longer_is_closed(clean: Ground) -> None:
+    order, read = (
+        await placed(clean.pool),
+        {parking.TOPIC: "orders.events", parking.PARTITION: "3", "rushline-held-in": "public"},
+    )
+    held, gone = [failed(order, number=n, headers={**read, parking.OFFSET: str(n), parking.CONSUMER: "fraud"}) for n in (7, 8)]
+    await park(clean, held, gone)
+    await clean.pool.execute(
+        """INSERT INTO held_facts (group_name, topic, partition, kafka_offset, order_id, kind, reason, headers, body,
+                                   attempts, parked_at)
+           VALUES ('fraud', 'orders.events', 3, 7, $1, 'failed', 'x', '{}', '', 4, now())""",
+        order.order_id,
+    )
+    assert (await replay_one(clean.pool, held.letter_id, actor=ANN, now=now())).state is LetterState.REPLAYING
+    woken = await clean.pool.fetchrow("SELECT attempts, parked_at, wake_at <= clock_timestamp() AS due FROM held_facts")
+    assert woken is not None
+    assert (woken["attempts"], woken["parked_at"], woken["due"]) == (0, None, True)
+    with pytest.raises(LetterNotOpen, match="done meanwhile"):
+        await replay_one(clean.pool, gone.letter_id, actor=ANN, now=now())
+    assert (await letter(clean, gone.letter_id)).resolution == "done before"
+    assert not [row for row in await outbox(clean) if parking.LETTER in row.headers]
