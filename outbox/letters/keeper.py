@@ -23,7 +23,7 @@ _LEASE_MS: Final = 10_000
 _BUSY_S: Final = 0.05  # something was done: there may be more
 _IDLE_S: Final = 0.5
 _NOW_AND_THEN_S: Final = 5.0
-_SELDOM_S: Final = 60.0
+_EACH_MINUTE_S: Final = 60.0
 _SELDOM_S: Final = 3_600.0
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ def steps(pool: Pool, settings: Settings) -> dict[str, Step]:
         "library": Step(lambda now: library.install(pool, now), _SELDOM_S),
         "fixing": Step(lambda now: fixing.step(pool, settings, now)),
         "replays": Step(lambda now: replays.step(pool, now)),
-        "lost": Step(lambda now: lost.step(pool, now), _SELDOM_S),
+        "lost": Step(lambda now: lost.step(pool, now), _EACH_MINUTE_S),
         "tiers": Step(lambda now: tiers.step(settings, pool, now), _NOW_AND_THEN_S),
         "watch": Step(lambda now: watch.step(pool, now), _NOW_AND_THEN_S),
     }
