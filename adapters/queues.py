@@ -22,12 +22,6 @@ class QueueState(msgspec.Struct, frozen=True):
     messages: int = 0
     expired: int = msgspec.field(default=0, name="messages_dlx")
     consumers: int = 0
-    arguments: dict[str, Any] = {}
-
-    @property
-    def dead_letters_to(self) -> str:
-        """The exchange that it hands expired messages to, or nothing."""
-        return str(self.arguments.get("x-dead-letter-exchange", ""))
 
 
 async def queue_states(settings: Settings) -> list[QueueState]:

@@ -6,6 +6,7 @@ the broker's own count of messages that expired and are not confirmed (`messages
 good order that is a moment's work, so a tier whose count is above nothing at every look for half a minute is stuck.
 """
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,7 +17,7 @@ from prometheus_client import Gauge
 from adapters.queues import QueueState, queue_states
 from adapters.settings import Settings
 from adapters.topology import missing_on_rabbitmq
-from adapters.topology_declared import TopologyError
+from adapters.topology_declared import TopologyError, declared_rabbitmq
 from orders.names import DEAD_LETTERS, POISON
 from outbox.alerts import clear_alert, raise_alert
 from outbox.transition import Executor
@@ -26,6 +27,8 @@ STUCK: Final = "tier-stuck"  # subject: the tier
 UNTAKEN: Final = "letters-untaken"  # subject: the dead queue
 BLIND: Final = "tiers-unwatched"  # subject: what watches
 _PATIENCE: Final = timedelta(seconds=30)
+_LONG_AGO: Final = timedelta(seconds=60)
+_LOOK_S: Final = 3.0  # whoever watches has other things to do
 _DEAD: Final = (DEAD_LETTERS, POISON)
 
 log = structlog.get_logger()
@@ -44,6 +47,7 @@ class TierWatch:
 
     def __init__(self, patience: timedelta = _PATIENCE) -> None:
         self._patience = patience
+        self._looked_at: datetime | None = None
         self._signs: dict[tuple[str, str], _Sign] = {}
 
     async def step(self, settings: Settings, db: Executor, now: datetime) -> int:
@@ -51,38 +55,41 @@ class TierWatch:
 
         Where RabbitMQ's management interface does not answer, or not this user, that is an alert of its own.
         """
+        if self._looked_at is None or now - self._looked_at > max(2 * self._patience, _LONG_AGO):
+            self._signs.clear()  # another process has watched meanwhile
+        self._looked_at = now
         try:
-            states = await queue_states(settings)
+            async with asyncio.timeout(_LOOK_S):
+                states = await queue_states(settings)
+        except TimeoutError:
+            await self._judge(db, BLIND, "rabbitmq", f"RabbitMQ's management does not answer within {_LOOK_S:.0f} s.", now)
+            return 0
         except TopologyError as error:
             await self._judge(db, BLIND, "rabbitmq", f"{error.problem} {error.remedy}", now)
             return 0
         await self._judge(db, BLIND, "rabbitmq", None, now)
-        stuck = 0
-        for state in states:
-            if state.dead_letters_to:
-                stuck += await self._look_at_tier(settings, db, state, now)
-            elif state.name in _DEAD:
-                untaken = (
-                    None if state.consumers or not state.messages else f"{state.messages} letters, and nobody takes them in."
-                )
-                await self._judge(db, UNTAKEN, state.name, untaken, now)
-        return stuck
+        there = {state.name: state for state in states}
+        for name in _DEAD:
+            await self._judge(db, UNTAKEN, name, _untaken(there.get(name)), now)
+        tiers = [queue.name for queue in declared_rabbitmq().queues if queue.kind == "tier"]
+        return sum([await self._look_at_tier(settings, db, name, there.get(name), now) for name in tiers])
 
-    async def _look_at_tier(self, settings: Settings, db: Executor, state: QueueState, now: datetime) -> int:
-        count, detail = state.expired, None
+    async def _look_at_tier(self, settings: Settings, db: Executor, name: str, state: QueueState | None, now: datetime) -> int:
+        count, detail = (state.expired, None) if state else (0, "The tier is missing. Run `rushline topology apply`.")
         if count:
             absent = await self._absent(settings)
             detail = f"{count} expired messages cannot go back. {absent}"
-        is_stuck = await self._judge(db, STUCK, state.name, detail, now)
-        STUCK_MESSAGES.labels(state.name).set(count if is_stuck else 0)
+        is_stuck = await self._judge(db, STUCK, name, detail, now)
+        STUCK_MESSAGES.labels(name).set(count if is_stuck else 0)
         return count if is_stuck else 0
 
     async def _absent(self, settings: Settings) -> str:
         """Why, as far as it can be seen without guessing."""
         try:
-            absent = await missing_on_rabbitmq(settings)
-        except TopologyError as error:
-            return str(error)
+            async with asyncio.timeout(_LOOK_S):
+                absent = await missing_on_rabbitmq(settings)
+        except (TopologyError, TimeoutError) as error:
+            return f"Why cannot be seen: {error}"
         if absent:
             return f"Missing: {', '.join(absent)}. Run `rushline topology apply`."
         return "No queue is missing: see `rushline topology diff` for a binding, and whether a work queue is full."
@@ -103,3 +110,9 @@ class TierWatch:
             await raise_alert(db, kind, subject, detail, now)
             sign.told, sign.known = detail, True
         return True
+
+
+def _untaken(state: QueueState | None) -> str | None:
+    if state is None:
+        return "The queue is missing. Run `rushline topology apply`."
+    return None if state.consumers or not state.messages else f"{state.messages} letters, and nobody takes them in."

@@ -54,6 +54,10 @@ class Hosts:
         self._clock = clock
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._hosts)
+
     @asynccontextmanager
     async def calling(self, name: str) -> AsyncIterator["Call"]:
         """Leave to call this host. Raises `PeerAway` where it is away, or hangs with as many calls as it may have."""
