@@ -9,7 +9,7 @@ from litestar import Router, get, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from gateway import sql
-from gateway.actions import step, theirs
+from gateway.actions import DoneBefore, step, theirs
 from gateway.answers import HoursOf, Menu, RestaurantOrder, RestaurantOrders, for_restaurant
 from gateway.auth import only
 from gateway.bodies import Json
@@ -58,6 +58,8 @@ async def reject_order(
     """Refuse the order. With unavailable items the customer is asked; without, another restaurant is tried, or the money goes back."""
 
     def wish(order: Order) -> Wish:
+        if request.user.id in order.past_restaurants:
+            raise DoneBefore("the order went to another restaurant")
         theirs(order.restaurant_id, request.user.id)
         ordered = {line.item_id for line in order.items}
         for index, item_id in enumerate(data.unavailable_items):

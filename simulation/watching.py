@@ -45,7 +45,7 @@ class Watcher:
         state = "placed"
         if stage != state:
             state = await self._wait_for(record, STAGES.index(stage))
-        if state in FINAL or state == "restaurant_rejected" or not state:
+        if state in FINAL or not state:
             return
         answer = await self._gateway.insist(
             "POST", f"/v1/orders/{record.order_id}/cancel", Caller(record.customer_id, "customer"),
@@ -61,7 +61,7 @@ class Watcher:
         ends, pause = time.monotonic() + self._patience_s, _FIRST_LOOK_S
         while time.monotonic() < ends:
             state = str((await self.state_of(record)).get("status", ""))
-            if state in FINAL or state == "restaurant_rejected" or (state in STAGES and STAGES.index(state) >= rank):
+            if state in FINAL or (state in STAGES and STAGES.index(state) >= rank):  # a rejected one may go on elsewhere
                 return state
             await asyncio.sleep(pause)
             pause = min(1.25 * pause, _LAST_LOOK_S)

@@ -11,6 +11,7 @@ class Order(msgspec.Struct, frozen=True):
 
     order_id: str
     customer_id: str
+    restaurant_id: str
     state: str
     money: str
     position: int
@@ -70,6 +71,16 @@ class Letter(msgspec.Struct, frozen=True):
     done: bool
 
 
+class Kitchen(msgspec.Struct, frozen=True):
+    """One order at one restaurant that heard of it: whether it said yes or no, and whether it was told that the order is off."""
+
+    order_id: str
+    restaurant_id: str
+    accepted: bool
+    refused: bool
+    told_off: bool
+
+
 class Window(msgspec.Struct, frozen=True):
     """A fault and when it was at work, in seconds since the epoch, recovery included."""
 
@@ -89,7 +100,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     broken_chains: list[str]
     charged: dict[str, Charged]
     notified: dict[str, float]  # when the restaurant first heard of it
-    told_of_cancellation: set[str]
+    kitchens: list[Kitchen]  # one for each order at each restaurant that had it
     accepted: dict[str, float]  # when the restaurant said yes
     assigned: dict[str, float]  # when a driver first heard of it
     messages: dict[str, set[str]]  # SMS that arrived: order → templates' words

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,7 @@ from adapters.postgres import Connection
 from adapters.queues import queue_depths
 from adapters.settings import Settings
 from console.demo import sql
-from console.demo.evidence import Charged, Evidence, Letter, Log, Order, Placed, Window
+from console.demo.evidence import Charged, Evidence, Kitchen, Letter, Log, Order, Placed, Window
 from orders import chain
 from orders.names import DEAD_LETTERS, POISON
 from outbox.status import lane_statuses
@@ -58,8 +59,8 @@ async def gather(
         logs={row["order_id"]: _log(row) for row in await db.fetch(sql.EVENTS, ids)},
         broken_chains=await _broken_chains(db, ids),
         charged=await _charged(world, orders),
-        notified={t["order_id"]: _first(n["at"] for n in t["notified_at"]) for t in tickets if t["notified_at"]},
-        told_of_cancellation={t["order_id"] for t in tickets if t["cancelled_at"]},
+        notified=_notified(tickets),
+        kitchens=[_kitchen(t) for t in tickets if t["notified_at"]],
         accepted=_accepted(tickets),
         assigned=await _assigned(world),
         messages=await _messages(world, orders),
@@ -108,9 +109,28 @@ def _first(times: Any) -> float:
     return min(map(_seconds, times))
 
 
+def _notified(tickets: list[dict[str, Any]]) -> dict[str, float]:
+    """When the first of an order's restaurants heard of it."""
+    times: dict[str, list[str]] = defaultdict(list)
+    for ticket in tickets:
+        times[ticket["order_id"]] += [notified["at"] for notified in ticket["notified_at"]]
+    return {order_id: _first(heard) for order_id, heard in times.items() if heard}
+
+
+def _kitchen(ticket: dict[str, Any]) -> Kitchen:
+    answer = ticket["answer"] or {"kind": "", "status": 0}
+    return Kitchen(
+        order_id=ticket["order_id"],
+        restaurant_id=ticket["restaurant_id"],
+        accepted=answer["kind"] == "accept" and answer["status"] == HTTPStatus.OK,
+        refused=answer["kind"] == "reject",
+        told_off=ticket["cancelled_at"] is not None,
+    )
+
+
 def _accepted(tickets: list[dict[str, Any]]) -> dict[str, float]:
     answers = ((t["order_id"], t["answer"]) for t in tickets if t["answer"])
-    return {order: _seconds(a["at"]) for order, a in answers if a["kind"] == "accept" and a["status"] == 200}  # noqa: PLR2004
+    return {order: _seconds(a["at"]) for order, a in answers if a["kind"] == "accept" and a["status"] == HTTPStatus.OK}
 
 
 async def _broken_chains(db: Connection, ids: list[str]) -> list[str]:

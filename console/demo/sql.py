@@ -4,7 +4,7 @@ from typing import Final, LiteralString
 
 # Every order placed since the demonstration began.
 ORDERS: Final[LiteralString] = """
-SELECT order_id, customer_id, state, money, position, captured, refunded, total, driver_id, reason, pending, deadline, placed_at
+SELECT order_id, customer_id, restaurant_id, state, money, position, captured, refunded, total, driver_id, reason, pending, deadline, placed_at
 FROM orders WHERE placed_at >= $1
 """
 
