@@ -49,14 +49,18 @@ async def step(pool: Pool, settings: Settings, now: datetime) -> int:
         rules = [rule for rule in await list_rules(conn, now=now) if rule.lives(now)]
         due = await _due(conn, rules, now)
         fixable, done = await _sort(conn, rules, due, settings, now)
-    for each in fixable[:_USES]:
+    for each in fixable:
         done += await _use(pool, each, settings, now)
     return done + (await _sweep(pool, rules, now) if len(due) < LOOK else 0)
 
 
 async def _due(conn: Connection, rules: Sequence[Rule], now: datetime) -> list[Seen]:
     reads = any(rule.match.body or isinstance(rule.action, Patch) for rule in rules)
-    return [msgspec.convert(dict(record), Seen) for record in await conn.fetch(sql.DUE, now, LOOK, reads, LARGEST_BODY)]
+    records = await conn.fetch(sql.DUE, now, LOOK, reads, LARGEST_BODY)
+    missing = [record for record in records if record["state"] is None]  # letters that were deleted by hand
+    if missing:
+        await conn.execute(sql.LEAVE, [record["letter_id"] for record in missing], [record["changes"] for record in missing])
+    return [msgspec.convert(dict(record), Seen) for record in records if record["state"] is not None]
 
 
 async def _sort(
@@ -84,7 +88,7 @@ async def _sort(
             later.append((letter, until, None))
         else:
             chosen.append(found)
-    fixable, full = within_limits(chosen, await _rooms(conn, chosen, settings, now))
+    fixable, full = within_limits(chosen, await _rooms(conn, chosen, settings, now), _USES)
     later += [(each.letter, at, each.rule.rule_id) for each, at in full]
     if gone:
         await conn.execute(sql.LEAVE, [letter.letter_id for letter in gone], [letter.changes for letter in gone])

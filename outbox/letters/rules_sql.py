@@ -69,7 +69,7 @@ SELECT q.letter_id, q.changes, q.rule_id AS waits_for, l.source, l.message_id, l
        greatest(l.snoozed_until, g.snoozed_until) AS snoozed_until,
        CASE WHEN $3 AND octet_length(l.body) <= $4 THEN coalesce(e.body, l.body) ELSE '' END AS body
 FROM (SELECT letter_id, changes, rule_id, due_at FROM letter_rule_queue WHERE due_at <= $1 ORDER BY due_at, letter_id LIMIT $2) q
-JOIN dead_letters l USING (letter_id)
+LEFT JOIN dead_letters l USING (letter_id)
 LEFT JOIN letter_groups g ON g.fingerprint = l.fingerprint
 LEFT JOIN LATERAL (
     SELECT body FROM letter_edits WHERE $3 AND letter_id = l.letter_id AND state = 'sent'

@@ -113,10 +113,18 @@ def room_for(
     return Room(left=rule.per_hour - used, next_at=next_at, apart=apart, queued=queued)
 
 
-def within_limits(chosen: Iterable[Chosen], rooms: Mapping[str, Room]) -> tuple[list[Chosen], list[tuple[Chosen, datetime]]]:
-    """Those that may be used now, and those that must wait with the time at which each is looked at again."""
-    now, later = [], []
+def within_limits(
+    chosen: Iterable[Chosen], rooms: Mapping[str, Room], most: int
+) -> tuple[list[Chosen], list[tuple[Chosen, datetime]]]:
+    """Those that may be used now, up to `most`, and those that must wait with the time at which each is looked at again.
+
+    Who comes after the last of `most` is neither: it keeps its place.
+    """
+    now: list[Chosen] = []
+    later: list[tuple[Chosen, datetime]] = []
     for each in chosen:
+        if len(now) == most:
+            break
         room = rooms[each.rule.rule_id]
         its_turn = each.letter.waits_for == each.rule.rule_id or not room.queued
         if each.ripe:

@@ -7,7 +7,7 @@ ALTER TABLE letter_rules ADD COLUMN per_letter integer NOT NULL DEFAULT 3 CHECK 
 -- costs the same with a million open letters as with ten. `rule_id`: it waits for room under this rule's limit.
 -- `changes`: moves when the letter comes in again, so that a decision about an older look cannot take it out.
 CREATE TABLE letter_rule_queue (
-    letter_id text PRIMARY KEY REFERENCES dead_letters ON DELETE CASCADE,
+    letter_id text PRIMARY KEY,
     due_at    timestamptz NOT NULL,
     rule_id   text,
     changes   integer NOT NULL DEFAULT 1

@@ -32,7 +32,7 @@ SMS = {"types": ["notification.sms"]}
 async def desk(clean: Ground) -> Ground:
     """A ground without rules, whose clocks run as they do on the wall: the tests say what time it is."""
     async with connect(clean.settings.migrate_url, service="tests") as owner:
-        await owner.execute("TRUNCATE letter_rules, letter_rule_uses")
+        await owner.execute("TRUNCATE letter_rules, letter_rule_uses, letter_rule_queue")
         await owner.execute("UPDATE letter_rule_sweep SET under_way = false")
     clean.settings = msgspec.structs.replace(clean.settings, time_scale=1.0)
     return clean

@@ -241,7 +241,7 @@ def test_who_finds_no_room_waits_behind_those_before_and_each_has_a_time_of_its_
     rule = rule_named("a", per_hour=per_hour)
     room = room_for(rule, used, NOW - HOUR / 2 if used else None, None, HOUR, NOW)
     chosen = [Chosen(seen(letter_id=f"let_{n}"), rule, ripe=False) for n in range(many)]
-    now, later = within_limits(chosen, {rule.rule_id: room})
+    now, later = within_limits(chosen, {rule.rule_id: room}, 100)
     assert len(now) == min(many, max(0, per_hour - used))
     assert [each.letter.letter_id for each in now] + [each.letter.letter_id for each, _ in later] == [
         f"let_{n}" for n in range(many)
@@ -251,12 +251,20 @@ def test_who_finds_no_room_waits_behind_those_before_and_each_has_a_time_of_its_
     assert all(at > NOW for at in times)
 
 
+def test_who_comes_after_the_last_that_a_step_mends_keeps_its_place() -> None:
+    rule = rule_named("a", per_hour=3)
+    chosen = [Chosen(seen(letter_id=f"let_{n}"), rule, ripe=False) for n in range(5)]
+    now, later = within_limits(chosen, {rule.rule_id: room_for(rule, 0, None, None, HOUR, NOW)}, 2)
+    assert [each.letter.letter_id for each in now] == ["let_0", "let_1"]
+    assert later == []
+
+
 def test_nobody_overtakes_those_who_wait_for_room_and_a_wait_that_is_over_needs_none() -> None:
     rule = rule_named("a", per_hour=10)
     waiting = Chosen(seen(letter_id="let_old", waits_for=rule.rule_id), rule, ripe=False)
     new, ripe = Chosen(seen(letter_id="let_new"), rule, ripe=False), Chosen(seen(letter_id="let_ripe"), rule, ripe=True)
     room = room_for(rule, 0, None, NOW + HOUR, HOUR, NOW)
-    now, later = within_limits([new, waiting, ripe], {rule.rule_id: room})
+    now, later = within_limits([new, waiting, ripe], {rule.rule_id: room}, 100)
     assert [each.letter.letter_id for each in now] == ["let_old", "let_ripe"]
     assert [(each.letter.letter_id, at) for each, at in later] == [("let_new", NOW + HOUR + HOUR / 10)]
 
