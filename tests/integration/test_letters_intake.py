@@ -204,15 +204,18 @@ async def _alter(ground: Ground, change: str) -> None:
         await owner.execute(f"ALTER TABLE dead_letters {change}")
 
 
-async def test_a_thousand_failures_a_second_are_recorded(clean: Ground) -> None:
-    """Through the real queue, with everything on this machine. The bound is what is promised; it usually does several times that."""
+async def test_a_burst_of_five_thousand_failures_is_recorded_within_seconds(clean: Ground) -> None:
+    """Through the real queue. `rushline bench --only letters` says how many a second; this only holds the order of magnitude."""
     await dead(clean, [parked(error=f"Trouble{n % 5}") for n in range(5_000)])
     began = time.perf_counter()
     async with taking_in(clean.settings):
+
+        async def recorded() -> None:
+            assert await clean.pool.fetchval("SELECT count(*) FROM dead_letters") == 5_000
+
+        await eventually(recorded, 60)
+        assert time.perf_counter() - began < 10
         await _emptied(clean, 5_000)
-    rate = 5_000 / (time.perf_counter() - began)
-    print(f"{rate:.0f} letters/s")  # noqa: T201  # what the log of a run is read for
-    assert rate > 1_000
 
 
 async def test_a_letter_whose_order_was_compensated_is_superseded_soon_after(clean: Ground) -> None:
