@@ -167,7 +167,14 @@ def _outcomes(e: Evidence) -> dict[str, Any]:
         "injected": f"{len(e.letters)} messages that failed for good, or an order's failures that were compensated",
         "became": ", ".join(f"{n} {k}" for k, n in letters.items()),
     }
-    return {**told_so, "reasons": ends, "letters": failed}
+    alarmed = {
+        "injected": "whom the system called by itself",
+        "became": ", ".join(
+            f"{alert.kind} {alert.subject} ({f'over after {alert.lasted_s:.0f} s' if alert.over else 'not over'})"
+            for alert in e.alerts
+        ),
+    }
+    return {**told_so, "reasons": ends, "letters": failed, "alerts": alarmed}
 
 
 def _farewell(report: Report, out: Console, home: Path, *, keep: bool) -> None:

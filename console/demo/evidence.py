@@ -81,6 +81,15 @@ class Kitchen(msgspec.Struct, frozen=True):
     told_off: bool
 
 
+class Alarm(msgspec.Struct, frozen=True):
+    """What somebody was called for. `over`: it has been cleared."""
+
+    kind: str
+    subject: str
+    lasted_s: float
+    over: bool
+
+
 class Window(msgspec.Struct, frozen=True):
     """A fault and when it was at work, in seconds since the epoch, recovery included."""
 
@@ -116,5 +125,6 @@ class Evidence(msgspec.Struct, kw_only=True):
     expected_in_queues: dict[str, int]  # what was there before the demonstration began
     parked: list[str]  # messages that were made unreadable on purpose
     letters: list[Letter]
+    alerts: list[Alarm]
     done: int  # commands that workers remember
     windows: list[Window]

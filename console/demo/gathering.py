@@ -11,7 +11,7 @@ from adapters.postgres import Connection
 from adapters.queues import queue_depths
 from adapters.settings import Settings
 from console.demo import sql
-from console.demo.evidence import Charged, Evidence, Kitchen, Letter, Log, Order, Placed, Window
+from console.demo.evidence import Alarm, Charged, Evidence, Kitchen, Letter, Log, Order, Placed, Window
 from orders import chain
 from orders.names import DEAD_LETTERS, POISON
 from outbox.status import lane_statuses
@@ -76,6 +76,7 @@ async def gather(
         expected_in_queues={name: 0 if name in _TAKEN_IN else before.queues.get(name, 0) for name in queues},
         parked=parked,
         letters=[msgspec.convert(dict(row), Letter) for row in await db.fetch(sql.LETTERS, before.began)],
+        alerts=[msgspec.convert(dict(row), Alarm) for row in await db.fetch(sql.ALERTS, before.began)],
         done=await db.fetchval(sql.DONE, before.began),
         windows=windows,
     )

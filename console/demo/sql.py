@@ -51,6 +51,13 @@ SELECT l.letter_id, l.source, l.message_id, l.consumer, l.failure_type, l.reason
 FROM dead_letters l WHERE l.parked_at >= $1 ORDER BY l.parked_at
 """
 
+# What was alarmed since the demonstration began, and for how long.
+ALERTS: Final[LiteralString] = """
+SELECT kind, subject, extract(epoch FROM coalesce(cleared_at, clock_timestamp()) - raised_at)::double precision AS lasted_s,
+       cleared_at IS NOT NULL AS over
+FROM alerts WHERE last_at >= $1 ORDER BY raised_at
+"""
+
 # How many commands were done since the demonstration began and are remembered.
 DONE: Final[LiteralString] = "SELECT count(*) FROM inbox WHERE done_at >= $1"
 
