@@ -14,7 +14,7 @@ import msgspec
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable
 from orders.decide import Cause, Wish
 from orders.envelope import TRACEPARENT
-from orders.errors import Invalid, NotFound, Refuse
+from orders.errors import NotFound, Refuse
 from orders.facts import Actor
 from orders.ids import derived_id
 from orders.lifecycle import Action, Deadline
@@ -23,11 +23,10 @@ from outbox.letters import editing_sql as sql
 from outbox.letters.checking import check, diff
 from outbox.letters.model import BadEdit, Letter, LetterMoved, NeedsApproval, NoSuchLetter
 from outbox.letters.rehearsal import changing
-from outbox.letters.sending import RULE, held_letter, refusal_of, send, writing
+from outbox.letters.sending import RULE, check_reason, held_letter, refusal_of, send, writing
 from outbox.transition import Executor, move
 
 MOVES_MONEY: Final = frozenset({Command.PAYMENT_CHARGE, Command.PAYMENT_REFUND})
-_LONGEST_REASON: Final = 500
 _SERVICE: Final = "letters"
 
 
@@ -83,7 +82,7 @@ async def propose(
     Raises `BadEdit` naming the field, `Invalid`, `NotReplayable`, `NoSuchLetter`, `LetterMoved`, `LetterNotOpen`,
     `LetterSuperseded`; nothing was written then.
     """
-    _check_reason(reason)
+    check_reason(reason)
     async with writing(db, dry_run=dry_run) as conn:
         letter = await _held(conn, letter_id, version)
         current = await _current(conn, letter)
@@ -131,7 +130,7 @@ async def approve(db: Executor, edit_id: str, *, actor: str, now: datetime, dry_
 
 async def refuse(db: Executor, edit_id: str, *, reason: str, actor: str, now: datetime) -> Edit:
     """The edit is not sent; the letter stays open. Raises `NoSuchEdit`, `EditDecided`, `Invalid`."""
-    _check_reason(reason)
+    check_reason(reason)
     async with writing(db) as conn:
         letter, edit = await _held_edit(conn, edit_id)
         await conn.execute(sql.DECIDE, edit_id, EditState.REFUSED.value, actor, now)
@@ -168,13 +167,6 @@ async def list_edits(
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the edits cannot be read: {type(error).__name__}") from error
     return [_edit(record, record["edit_id"]) for record in records]
-
-
-def _check_reason(reason: str) -> None:
-    if not reason.strip():
-        raise Invalid("reason", "is empty: say why")
-    if len(reason) > _LONGEST_REASON:
-        raise Invalid("reason", f"has {len(reason)} characters, at most {_LONGEST_REASON}")
 
 
 def _digest(body: bytes) -> str:

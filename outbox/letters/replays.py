@@ -13,7 +13,7 @@ from orders.ids import new_id
 from outbox.alerts import clear_alert
 from outbox.letters import replays_sql as sql
 from outbox.letters.model import LetterFilter, NothingMatches
-from outbox.letters.sending import writing
+from outbox.letters.sending import check_reason, writing
 from outbox.letters.stepping import STOPPED, step
 from outbox.transition import Executor
 
@@ -23,7 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 CANARY: Final = (1, 5)  # how many are sent and must have ended well before more follow
-_LONGEST_REASON: Final = 500
 _MOST_STAGES: Final = 20
 _FASTEST: Final = 1_000_000
 
@@ -115,6 +114,8 @@ async def create(
     naming the field, `NothingMatches`. A dry run says what would be created.
     """
     _check(wanted, reason, stages, per_second)
+    if cutoff is not None and cutoff.tzinfo is None:
+        raise Invalid("cutoff", "names no zone: give one, as in 2026-03-14T18:30:00Z")
     replay_id = new_id("rpl", round(now.timestamp() * 1000))
     limit = min(cutoff or now, now)
     async with writing(db, dry_run=dry_run) as conn:
@@ -131,10 +132,7 @@ async def create(
 
 
 def _check(wanted: LetterFilter, reason: str, stages: Sequence[int], per_second: int | None) -> None:
-    if not reason.strip():
-        raise Invalid("reason", "is empty: say why these letters are sent again")
-    if len(reason) > _LONGEST_REASON:
-        raise Invalid("reason", f"has {len(reason)} characters, at most {_LONGEST_REASON}")
+    check_reason(reason)
     if wanted.state not in (None, "open"):
         raise Invalid("filter.state", f"is {wanted.state}: only open letters can be sent again; leave it out")
     if len(stages) > _MOST_STAGES or any(size < 1 for size in stages):

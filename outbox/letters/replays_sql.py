@@ -87,8 +87,8 @@ UPDATE letter_replays SET state = $2, why = $3, updated_at = $4, ended_at = CASE
 WHERE replay_id = $1
 """
 
-# The first failure that nobody has accepted, and what its letter says.
-FIRST_FAILURE: Final[LiteralString] = """
+# The latest failure, and what its letter says.
+LAST_FAILURE: Final[LiteralString] = """
 SELECT i.letter_id, l.error, l.message FROM letter_replay_items i JOIN dead_letters l USING (letter_id)
 WHERE i.replay_id = $1 AND i.state = 'failed' ORDER BY l.last_failed_at DESC LIMIT 1
 """

@@ -14,9 +14,10 @@ import msgspec
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Record, one_connection
 from orders.commands import SCHEMA_VERSION
+from orders.envelope import MAX_BODY_BYTES
+from orders.errors import Invalid
 from orders.failures import Category
 from orders.names import PRIORITY_RETURNED, Command
-from outbox.lanes import MAX_BODY_BYTES
 from outbox.letters import held, set_aside
 from outbox.letters import sending_sql as sql
 from outbox.letters.model import (
@@ -34,7 +35,7 @@ from outbox.letters.settling import DONE_BEFORE, settle
 from outbox.letters.superseding import OrderNow, is_superseded
 from outbox.transition import Executor
 
-__all__ = ["Refusal", "Sent", "held_letter", "refusal_of", "replay_one", "send", "settle", "writing"]
+__all__ = ["Refusal", "Sent", "check_reason", "held_letter", "refusal_of", "replay_one", "send", "settle", "writing"]
 
 # What the way of its order can overtake; refunds and notices are owed whatever it has come to.
 CAN_COME_TOO_LATE: Final = frozenset(
@@ -48,6 +49,7 @@ CAN_COME_TOO_LATE: Final = frozenset(
 )
 
 RULE: Final = "rule:"  # how an automatic fix is called as an actor
+_LONGEST_REASON: Final = 500
 _AT_ONCE: Final = 50  # bodies of poison in memory
 
 
@@ -81,6 +83,16 @@ async def writing(db: Executor, *, dry_run: bool = False) -> AsyncIterator[Conne
             yield conn
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the letters cannot be reached: {type(error).__name__}") from error
+
+
+def check_reason(reason: str) -> None:
+    """Every deed on letters has a reason that people can read. Raises `Invalid`."""
+    if not reason.strip():
+        raise Invalid("reason", "is empty: say why")
+    if len(reason) > _LONGEST_REASON:
+        raise Invalid("reason", f"has {len(reason)} characters, at most {_LONGEST_REASON}")
+    if "\x00" in reason:
+        raise Invalid("reason", "holds a NUL, which no database keeps")
 
 
 async def held_letter(conn: Connection, letter_id: str, version: int | None) -> Letter:

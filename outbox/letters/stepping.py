@@ -11,13 +11,15 @@ from typing import Any, Final
 import structlog
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, Record
+from orders.errors import RetryLater
 from outbox.alerts import raise_alert
 from outbox.letters import replays_sql as sql
 from outbox.letters.sending import Sent, send, writing
 
-_REPLAYS_AT_ONCE: Final = 20
+_REPLAYS_AT_ONCE: Final = 200  # most of them only wait
 STOPPED: Final = "replay-stopped"  # an alert; its subject is the replay
 SLICE: Final = 500  # letters in one transaction
+_LONGEST_WHY: Final = 500
 _BURST: Final = timedelta(seconds=1)  # what a throttled replay may catch up with at once
 
 log = structlog.get_logger()
@@ -29,7 +31,20 @@ async def step(pool: Pool, now: datetime) -> int:
         running = [record["replay_id"] for record in await pool.fetch(sql.RUNNING, _REPLAYS_AT_ONCE)]
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the replays cannot be read: {type(error).__name__}") from error
-    return sum([await advance(pool, replay_id, now) for replay_id in running])
+    return sum([await _guarded(pool, replay_id, now) for replay_id in running])
+
+
+async def _guarded(pool: Pool, replay_id: str, now: datetime) -> int:
+    """A replay that cannot go on stops and says why, and the others go on."""
+    try:
+        return await advance(pool, replay_id, now)
+    except RetryLater:
+        raise
+    except Exception as error:
+        log.exception("a replay cannot go on", replay_id=replay_id)
+        async with writing(pool) as conn:
+            await _stop(conn, replay_id, f"a letter cannot be sent: {type(error).__name__}: {error}", now)
+        return 0
 
 
 async def advance(pool: Pool, replay_id: str, now: datetime) -> int:
@@ -53,12 +68,13 @@ async def _due(conn: Connection, replay: Record, now: datetime) -> tuple[int, in
         await conn.execute(sql.LOOK_AGAIN, replay_id)
         stand = await conn.fetchrow(sql.STAND, replay_id, stage, stage < len(stages) - 1)
         assert stand is not None
-    if stand["failed"] > replay["failures_accepted"]:
-        await _stop(conn, replay_id, stage, now)
-        return stage, 0
-    if not stand["waits"]:
+    failed = stand["failed"] > replay["failures_accepted"]
+    if not stand["waits"]:  # there is nothing to stop
         if not stand["under_way"]:
-            await conn.execute(sql.END, replay_id, "done", None, now)
+            await conn.execute(sql.END, replay_id, "done", await _failure(conn, replay_id) if failed else None, now)
+        return stage, 0
+    if failed:
+        await _stop(conn, replay_id, await _failure(conn, replay_id), now)
         return stage, 0
     if not canary_sent:
         return stage, SLICE if stage == len(stages) - 1 else stages[stage] - stand["of_stage"]
@@ -67,14 +83,17 @@ async def _due(conn: Connection, replay: Record, now: datetime) -> tuple[int, in
     return stage + 1, SLICE if stage + 1 == len(stages) - 1 else stages[stage + 1]
 
 
-async def _stop(conn: Connection, replay_id: str, stage: int, now: datetime) -> None:
-    failure = await conn.fetchrow(sql.FIRST_FAILURE, replay_id)
-    why = "a letter failed again"
-    if failure is not None:
-        why = f"{failure['letter_id']} failed again: {failure['error']}: {failure['message']}"[:500]
+async def _failure(conn: Connection, replay_id: str) -> str:
+    failure = await conn.fetchrow(sql.LAST_FAILURE, replay_id)
+    assert failure is not None
+    return f"{failure['letter_id']} failed again: {failure['error']}: {failure['message']}"
+
+
+async def _stop(conn: Connection, replay_id: str, why: str, now: datetime) -> None:
+    why = why[:_LONGEST_WHY]
     await conn.execute(sql.END, replay_id, "stopped", why, now)
     await raise_alert(conn, STOPPED, replay_id, why, now)
-    log.warning("a replay stops at a failure", replay_id=replay_id, stage=stage, why=why[:200])
+    log.warning("a replay stops", replay_id=replay_id, why=why)
 
 
 def _allowed(replay: Record, now: datetime) -> int:

@@ -1,7 +1,7 @@
 """Many letters, sent again: a canary first, throttled, stopped by the first failure, safe from being swept along or sent twice."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -120,6 +120,31 @@ async def test_a_failure_among_the_rest_stops_what_was_not_sent_yet(clean: Groun
     assert (stopped.state, stopped.sent, stopped.failed, stopped.waiting) == (ReplayState.STOPPED, 1, 1, 8)
 
 
+async def test_what_ends_with_a_failure_is_done_and_says_which(clean: Ground) -> None:
+    letters = await _letters(clean, 2)
+    replay = await _create(clean, stages=())
+    await replays.step(clean.pool, now())
+    await _settled(clean, [letters[0].letter_id])
+    await _failed_again(clean, letters[1], replay.replay_id)
+    await replays.step(clean.pool, now())
+    ended = await replays.progress(clean.pool, replay.replay_id)
+    assert (ended.state, ended.done, ended.failed) == (ReplayState.DONE, 1, 1)
+    assert letters[1].letter_id in (ended.why or "")
+
+
+async def test_a_replay_that_cannot_go_on_stops_and_others_go_on(clean: Ground) -> None:
+    broken, *_ = await _letters(clean, 1)
+    first = await _create(clean)
+    await clean.pool.execute("UPDATE dead_letters SET headers = '\"no table\"' WHERE letter_id = $1", broken.letter_id)
+    letters = await _letters(clean, 1)
+    second = await _create(clean, LetterFilter(message_id=letters[0].message_id))
+    await replays.step(clean.pool, now())
+    stopped = await replays.progress(clean.pool, first.replay_id)
+    assert (stopped.state, stopped.waiting) == (ReplayState.STOPPED, 1)
+    assert "cannot be sent" in (stopped.why or "")
+    assert (await replays.progress(clean.pool, second.replay_id)).sent == 1
+
+
 async def test_letters_that_failed_after_the_cut_off_are_not_swept_in(clean: Ground) -> None:
     letters = await _letters(clean, 6)
     replay = await _create(clean, cutoff=letters[3].last_failed_at, stages=())
@@ -227,6 +252,9 @@ async def test_a_filter_that_matches_nothing_is_refused_and_nothing_changes(clea
     ("field", "wanted", "values"),
     [
         ("reason", ALL, {"reason": "  "}),
+        ("reason", ALL, {"reason": "x" * 501}),
+        ("reason", ALL, {"reason": "a\x00b"}),
+        ("cutoff", ALL, {"cutoff": datetime(2026, 1, 1)}),  # noqa: DTZ001  # the point
         ("filter.state", LetterFilter(state=LetterState.DISCARDED), {}),
         ("stages", ALL, {"stages": (1, 0)}),
         ("per_second", ALL, {"per_second": 0}),
