@@ -11,7 +11,7 @@ from orders import parking
 from orders.envelope import AMQP_PREFIX, KAFKA_PREFIX
 from orders.failures import CATEGORY, FailureType
 from orders.ids import is_id
-from orders.names import POISON, Command, Fact, Queue
+from orders.names import POISON, Command, Fact, Queue, audit_action
 from outbox.letters.fingerprint import fingerprint
 from outbox.letters.model import Letter, Source, letter_id
 
@@ -21,7 +21,8 @@ _LONGEST_STACK: Final = 20_000
 _LARGEST: Final = 2**31 - 1
 _LARGEST_OFFSET: Final = 2**63 - 1
 _BROKERS_OWN: Final = "x-"  # x-death and its like: what the broker says of a trip, not of the message
-_KNOWN_TYPES: Final = frozenset({*Command, *Fact})
+_KNOWN_TYPES: Final = frozenset({*Command, *Fact, *map(audit_action, Fact)})
+_OURS: Final = ("cmd", "evt", "aud")
 _NOBODY: Final = "unknown"
 
 
@@ -103,7 +104,7 @@ class _Found:
     def message_id(self) -> str:
         """Its own, where it has one of ours. Else one made of its body too: two bad messages may claim the same."""
         given = self.attribute("id") or _clean(self._parked.message_id, _LONGEST_NAME)
-        if is_id(given, "cmd") or is_id(given, "evt"):
+        if any(is_id(given, prefix) for prefix in _OURS):
             return given
         digest = hashlib.sha256(self._parked.body).hexdigest()[:32]
         return f"{given[: _LONGEST_NAME - 40]}#{digest}" if given else f"#{digest}"
