@@ -1,5 +1,7 @@
 """Position n+1 takes effect after n, once, whatever the brokers do to the order of arrival."""
 
+from typing import Any
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +77,49 @@ def test_a_held_fact_that_fails_again_is_held_again_only_where_it_was_woken() ->
     awake = msgspec.structs.replace(asleep, woken=True)
     assert not plan([], {}, [asleep]).hold
     assert plan([], {}, [awake]).hold == [awake]
+
+
+def _held(offset: int, position: int | None, **values: Any) -> Incoming:
+    return msgspec.structs.replace(_item(offset, position), held=True, **values)
+
+
+def test_a_discarded_fact_is_passed_at_its_turn_and_releases_what_waits_behind_it() -> None:
+    gone = _held(1, 2, problem=_BAD, woken=True, discarded=True)
+    done = plan([], {"a": 1}, [gone, _held(2, 3), _held(3, 4)])
+    assert done.passed == [gone]
+    assert [item.position for item in done.apply] == [3, 4]
+    assert done.positions == {"a": 4}
+    assert not done.hold
+    assert not done.rest
+
+
+def test_a_discarded_fact_rests_until_its_turn_has_come() -> None:
+    gone = _held(1, 3, problem=_BAD, woken=True, discarded=True)
+    early = plan([], {"a": 1}, [gone])
+    assert (early.rest, early.passed, early.positions) == ([gone], [], {})
+    asleep = msgspec.structs.replace(gone, woken=False)
+    done = plan([_item(7, 2), _item(8, 4)], {"a": 1}, [asleep])
+    assert [item.position for item in done.apply] == [2, 4]
+    assert (done.passed, done.positions) == ([asleep], {"a": 4})
+
+
+def test_a_discarded_fact_is_not_brought_back_by_a_copy_of_it() -> None:
+    gone = _held(1, 2, problem=_BAD, discarded=True)
+    done = plan([_item(9, 2)], {"a": 1}, [gone])
+    assert (done.apply, done.passed) == ([], [gone])
+    assert [item.offset for item in done.repeated] == [9]
+
+
+def test_a_discarded_fact_without_a_place_in_line_is_passed_at_once() -> None:
+    gone = _held(1, None, problem=_BAD, woken=True, discarded=True)
+    done = plan([], {"a": 1}, [gone])
+    assert (done.passed, done.positions) == ([gone], {})
+
+
+def test_a_discarded_fact_whose_position_has_passed_stays_as_evidence() -> None:
+    gone = _held(1, 2, problem=_BAD, woken=True, discarded=True)
+    done = plan([], {"a": 5}, [gone])
+    assert (done.passed, done.freed, done.positions) == ([gone], [], {})
 
 
 @given(st.lists(st.integers(1, 8), max_size=40), st.lists(st.integers(1, 10), min_size=1, max_size=6))
