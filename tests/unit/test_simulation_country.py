@@ -44,6 +44,23 @@ def test_a_country_has_fifty_cities_by_default_each_with_food_and_drivers(countr
     assert {driver.city for driver in country.drivers} == set(range(50))
 
 
+def test_what_one_restaurant_serves_another_of_the_city_mostly_serves_too_for_no_more(country: Country) -> None:
+    """So that an order which is rejected can go somewhere else."""
+    items = found = 0
+    for city in range(len(country.cities)):
+        kitchens = country.restaurants_of(city)
+        for kitchen in kitchens:
+            for item in kitchen.menu:
+                items += 1
+                found += any(
+                    (same.name == item.name and same.unit_price + other.delivery_fee <= item.unit_price + kitchen.delivery_fee)
+                    for other in kitchens
+                    if other is not kitchen and other.hours != "closed"
+                    for same in other.menu
+                )
+    assert 0.5 < found / items < 1  # and some can not
+
+
 def test_everything_has_an_identifier_in_the_one_spelling_and_no_two_the_same(country: Country) -> None:
     named = [("rst", r.restaurant_id) for r in country.restaurants]
     named += [("itm", item.item_id) for r in country.restaurants for item in r.menu]
