@@ -23,6 +23,7 @@ from adapters.settings import Settings
 from gateway.auth import issue
 from orders.names import Role
 from tests.integration.gateway_world import World, gateway_settings, seed_world, serve
+from tests.integration.letters_desk import letter, park, poison
 
 __all__ = ("gateway_settings",)
 CHECKED: list[Any] = [
@@ -43,6 +44,7 @@ def running(gateway_settings: Settings) -> Iterator[tuple[str, World]]:
         async with serve(gateway_settings) as served:
             world = World(served.settings, served.pool, served.app, served.http, served.watch)
             await seed_world(world)
+            await park(world.pool, [letter(), letter(), poison()])
             return world
 
     world = asyncio.run(ready())
@@ -80,6 +82,7 @@ def document(running: tuple[str, World]) -> Any:
 
 def _who(world: World, path: str) -> dict[str, str]:
     for prefix, role, subject in (
+        ("/v1/ops/", Role.OPERATOR, "ann"),
         ("/v1/restaurant/", Role.RESTAURANT, world.restaurant),
         ("/v1/driver/", Role.DRIVER, world.driver),
         ("/v1/", Role.CUSTOMER, world.customer),
