@@ -28,9 +28,7 @@ log = structlog.get_logger()
 
 
 class DependencyFailing(PeerAway):
-    """The dependency answers its probe and fails most real calls. The message waits in a tier, so that another one is the
-    next to be tried; no attempt is spent.
-    """
+    """The dependency answers its probe and fails most real calls. The message waits in a tier; no attempt is spent."""
 
     slug = "dependency-failing"
 
@@ -120,7 +118,7 @@ class Breaker:
         while (ticket := self._circuit.admit()) is None:
             if self.state is State.OPEN:
                 SPARED.labels(self.name).inc()
-                raise DependencyDown(f"{self.name} is down")
+                raise self._absence("calls are spared")
             self._moved.clear()
             await self._moved.wait()  # the trial ends within a call's time
         return ticket
@@ -132,13 +130,16 @@ class Breaker:
         except BaseException:
             self._circuit.dropped(ticket)
             raise
-        match self._circuit.failed(ticket, alive=alive, now=self._clock()):
-            case Blame.DOWN:
-                raise DependencyDown(f"{self.name} is down: {error}") from error
-            case Blame.FAILING:
-                raise DependencyFailing(f"{self.name} answers and fails: {error}") from error
-            case Blame.CALL:
-                return
+        if self._circuit.failed(ticket, alive=alive, now=self._clock()) is not Blame.CALL:
+            raise self._absence(str(error)) from error
+
+    def _absence(self, detail: str) -> DependencyDown | DependencyFailing:
+        """What the last opening means for a message: back into its queue until the dependency is there, or into a tier, so that
+        another one is the next to be tried.
+        """
+        if self._circuit.cause is Blame.FAILING:
+            return DependencyFailing(f"{self.name} answers and fails: {detail}")
+        return DependencyDown(f"{self.name} is down: {detail}")
 
     async def _alive(self, since: float) -> bool:
         """What a probe found that began at `since` or later; one at a time, shared by all who ask meanwhile. That one

@@ -49,11 +49,12 @@ _GROWTH: Final = 2.0
 
 
 class Circuit:
-    """One dependency. `state` and `pause_s` may be read; everything else goes through the methods."""
+    """One dependency. `state`, `cause` and `pause_s` may be read; everything else goes through the methods."""
 
     def __init__(self, policy: Policy) -> None:
         self.state = State.CLOSED
         self.pause_s = policy.first_pause_s
+        self.cause = Blame.DOWN  # of the last opening
         self._policy = policy
         self._era = 0
         self._trying = self._good = 0
@@ -89,18 +90,13 @@ class Circuit:
     def failed(self, ticket: Ticket, *, alive: bool, now: float) -> Blame:
         """The call failed as it does when the dependency is away. `alive`: a probe that began later was answered."""
         if self.overtaken(ticket):
-            return Blame.DOWN
+            return self.cause
         if not alive:
-            self._open()
-            return Blame.DOWN
+            return self._open(Blame.DOWN)
         if self.state is State.HALF_OPEN:
-            self._open()
-            return Blame.FAILING
+            return self._open(Blame.FAILING)
         self._count(now, failed=1)
-        if not self._mostly_fails():
-            return Blame.CALL
-        self._open()
-        return Blame.FAILING
+        return self._open(Blame.FAILING) if self._mostly_fails() else Blame.CALL
 
     def dropped(self, ticket: Ticket) -> None:
         """The call ended without telling anything of the dependency: cancelled, or a bug of ours."""
@@ -113,7 +109,7 @@ class Circuit:
             case State.OPEN if alive:
                 self.state, self._trying, self._good = State.HALF_OPEN, 0, 0
             case State.HALF_OPEN if not alive:
-                self._open()
+                self._open(Blame.DOWN)
             case State.HALF_OPEN if not self._trying:
                 self._close()  # hardly anybody calls, and nothing failed: a second good probe has to do
             case State.OPEN:
@@ -121,12 +117,13 @@ class Circuit:
             case _:
                 pass
 
-    def _open(self) -> None:
+    def _open(self, cause: Blame) -> Blame:
         if self.state is State.HALF_OPEN:
             self.pause_s = min(self.pause_s * _GROWTH, self._policy.longest_pause_s)
-        self.state = State.OPEN
+        self.state, self.cause = State.OPEN, cause
         self._era += 1
         self._window.clear()
+        return cause
 
     def _close(self) -> None:
         self.state, self.pause_s = State.CLOSED, self._policy.first_pause_s

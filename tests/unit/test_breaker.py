@@ -128,11 +128,12 @@ def _end(circuit: Circuit, ticket: Ticket, step: str, now: float) -> None:
         case "drop":
             circuit.dropped(ticket)
         case "die":
-            assert circuit.failed(ticket, alive=False, now=now) is Blame.DOWN
+            blame = circuit.failed(ticket, alive=False, now=now)
+            assert blame is (circuit.cause if overtaken else Blame.DOWN)
             assert overtaken or circuit.state is State.OPEN
         case _:
             blame = circuit.failed(ticket, alive=True, now=now)
-            assert not overtaken or blame is Blame.DOWN
+            assert not overtaken or blame is circuit.cause
             assert overtaken or (circuit.state is State.OPEN) is (blame is Blame.FAILING)
 
 
