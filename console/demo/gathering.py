@@ -44,13 +44,11 @@ async def gather(
 ) -> Evidence:
     """Everything that the invariants and targets ask for. `parked`: the messages that the demonstration itself made unreadable."""
     customers = await world.customers(orders=True)
-    rows = await db.fetch(sql.ORDERS, before.began)
-    orders = {row["order_id"]: msgspec.convert(dict(row), Order) for row in rows}
+    orders = await _orders(db, before.began)
     ids = list(orders)
     lanes = await lane_statuses(db)
     tickets = (await world.ask("restaurants", "/_sim/restaurants"))["tickets"]
     queues = await queue_depths(settings)
-    analytics = await _analytics(db)
     return Evidence(
         began=before.began.timestamp(),
         placed=_placed(customers["orders"]),
@@ -67,7 +65,7 @@ async def gather(
         positions=await _positions(db, ids),
         audited={row["order_id"]: Log(row["events"], 1, row["last"], row["events"]) for row in await db.fetch(sql.LEDGER, ids)},
         support={row["order_id"]: (row["state"], row["captured"], row["refunded"]) for row in await db.fetch(sql.SUPPORT, ids)},
-        analytics={name: analytics[name] - before.analytics[name] for name in analytics},
+        analytics={name: value - before.analytics[name] for name, value in (await _analytics(db)).items()},
         held=[f"{row['group_name']}: {row['order_id']} ({row['kind']})" for row in await db.fetch(sql.HELD, before.began)],
         stranded_drivers=[row["driver_id"] for row in await db.fetch(sql.STRANDED, before.began)],
         outbox=sum(lane.depth for lane in lanes),
@@ -80,6 +78,10 @@ async def gather(
         done=await db.fetchval(sql.DONE, before.began),
         windows=windows,
     )
+
+
+async def _orders(db: Connection, began: datetime) -> dict[str, Order]:
+    return {row["order_id"]: msgspec.convert(dict(row), Order) for row in await db.fetch(sql.ORDERS, began)}
 
 
 def _placed(records: list[dict[str, Any]]) -> dict[str, Placed]:
