@@ -19,6 +19,7 @@ KAFKA_PREFIX: Final = "ce_"
 AMQP_PREFIX: Final = "cloudEvents_"
 CONTENT_TYPE: Final = "application/json"
 TRACEPARENT: Final = "traceparent"
+MAX_BODY_BYTES: Final = 1_000_000  # of a message of ours, on either broker
 
 
 class Broker(StrEnum):

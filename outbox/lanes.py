@@ -7,7 +7,7 @@ import msgspec
 
 from adapters.kafka import FactRefused, Producer
 from adapters.rabbitmq import Publisher
-from orders.envelope import AMQP_PREFIX, KAFKA_PREFIX, Broker, OutboxRow, attributes
+from orders.envelope import AMQP_PREFIX, KAFKA_PREFIX, MAX_BODY_BYTES, Broker, OutboxRow, attributes
 from orders.errors import CallAnOperator, RetryLater
 from orders.names import COMMANDS_EXCHANGE, DEAD_LETTERS, POISON
 from orders.parking import WAIT_MS
@@ -15,7 +15,6 @@ from orders.tiers import TIERS
 
 # Kafka's default `message.max.bytes` is 1,048,588, headers included; RabbitMQ closes the channel above its own limit (16 MiB
 # in 4.x). What goes to a dead queue was in a broker before, and keeps its bytes.
-MAX_BODY_BYTES: Final = 1_000_000
 MAX_DEAD_BODY_BYTES: Final = 8_000_000
 # RabbitMQ: all properties of a message go into one frame (131,072 bytes), and a name into one byte's length.
 MAX_HEADER_BYTES: Final = 100_000

@@ -26,6 +26,7 @@ from workers.drivers import DriverTable
 from workers.guarded import GuardedMessages, GuardedPayments
 from workers.held import HeldTable
 from workers.hosts import Hosts
+from workers.isolation import Suspects
 from workers.moves import Mover
 from workers.ports import Ports
 from workers.restaurants import WebhookRestaurants
@@ -60,6 +61,7 @@ async def run(settings: Settings, queues: Sequence[Queue], stop: asyncio.Event) 
             held=HeldTable(pool),
             answer_within=timedelta(seconds=settings.scaled_s(settings.restaurant_answer_s)),
         )
+        await Suspects(pool).sweep(utc_now())
         worker = Worker(pool, ports, Mover(publisher, settings.time_scale), settings, stop)
         names = [queue.value for queue in queues]
         consumer = Consumer(

@@ -2,59 +2,53 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from time import perf_counter
 from typing import Final, assert_never
 
-import structlog
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    retry_if_exception_type,
-    wait_random,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random
 
 from adapters.postgres import DatabaseUnavailable, Pool
 from adapters.rabbitmq import BrokerUnavailable, Refused, Unroutable
 from adapters.rabbitmq_consumer import Delivery
 from adapters.settings import Settings
 from orders.commands import WakeOrder
-from orders.decide import Cause, Change, Wish, decide, system
-from orders.errors import AlreadyDone, CallAnOperator, LostRace, NotAllowed, NotFound, Stale
-from orders.lifecycle import GIVEN_UP
-from orders.names import Command
+from orders.decide import Change, Wish, decide
+from orders.errors import AlreadyDone, CallAnOperator, LostRace, NotAllowed, Stale
+from orders.failures import FailureType
+from orders.ids import is_id
 from orders.order import Order
-from outbox.transition import Clock, finish, load, move, utc_now, waits
-from workers import metrics, store
+from orders.parking import LETTER
+from outbox.letters.settling import settle
+from outbox.transition import Clock, finish, load, utc_now, waits
+from workers import metrics, store, trail
 from workers.dispatch import handle
+from workers.giving_up import cause_of, give_up
 from workers.handlers.order_wake import order_wake
-from workers.judge import Ack, Again, Park, Verdict, Wait, judge, reason_of, worth_a_quick_try
+from workers.isolation import MOST_STARTS, KillsItsWorker, Suspects, Turns
+from workers.judge import Ack, Again, Park, Verdict, Wait, judge, worth_a_quick_try
 from workers.moves import Mover
 from workers.outcome import Done, Forgotten, Nothing, Remember, Step
+from workers.patience import Patience
 from workers.ports import Ports
-from workers.task import Task, attempts, read
+from workers.retry_budget import RetryBudget
+from workers.task import Task, named, read
+from workers.telling import tell
 
 _MOST_STEPS: Final = 8  # a handler that wants more goes round in circles
 _MORE_TRIES: Final = 2
 _QUICK_S: Final = 0.3
 _MORE_RACES: Final = 4
 _BROKER_AWAY: Final = (BrokerUnavailable, Refused, Unroutable)
-_REASON_GIVEN_UP: Final = {
-    Command.PAYMENT_CHARGE: "payment_timeout",
-    Command.RESTAURANT_NOTIFY: "restaurant_unreachable",
-    Command.DRIVER_DISPATCH: "no_driver",
-}
-
-log = structlog.get_logger()
 
 
 class GoesInCircles(CallAnOperator):
     """A handler wants one step more than any command has."""
 
     slug = "goes-in-circles"
+    failure = FailureType.UNKNOWN
+
+
+_End = tuple[Task | None, Verdict, BaseException | None]
 
 
 class Worker:
@@ -64,45 +58,82 @@ class Worker:
         self, pool: Pool, ports: Ports, mover: Mover, settings: Settings, stop: asyncio.Event, clock: Clock = utc_now
     ) -> None:
         self._pool, self._ports, self._mover, self._stop, self._clock = pool, ports, mover, stop, clock
-        self._wait = waits(settings)
+        self._wait, self._patience = waits(settings), Patience(stop)
+        self._turns, self._suspects, self._budget = Turns(), Suspects(pool), RetryBudget()
 
     async def take(self, delivery: Delivery) -> None:
         """Do what the delivery asks for, once, or find the right place for it; then acknowledge it."""
-        began, task, error = perf_counter(), None, None
-        verdict: Verdict = Ack()
-        try:
-            task = read(delivery)
-            await self._patiently(delivery, (DatabaseUnavailable,), self._quickly, task)
-        except Exception as failure:  # noqa: BLE001  # whatever it is, `judge` has a place for it
-            error, verdict = failure, judge(failure, attempts(delivery.headers) + 1)
-        if error is not None:
-            verdict = await self._place(delivery, task, verdict, error)
+        began = perf_counter()
+        if self._suspects.is_one(delivery):
+            task, verdict, error = await self._alone(delivery)
+        else:
+            async with self._turns.turn(alone=False):
+                task, verdict, error = await self._whole(delivery)
         if isinstance(verdict, Again):
+            self._suspects.put_back(delivery)
             await delivery.release()
         else:
             await delivery.ack()
-        _tell(delivery, task, verdict, error, perf_counter() - began)
+        tell(delivery, task, verdict, error, perf_counter() - began)
+
+    async def _alone(self, delivery: Delivery) -> _End:
+        """With nobody beside it, and on record: if it kills us, everybody knows which one it was."""
+        async with self._turns.turn(alone=True):
+            if self._stop.is_set():
+                return None, Again(), None
+            metrics.ALONE.labels(delivery.queue).inc()
+            away = (DatabaseUnavailable,)
+            try:
+                times = await self._patience.until_done(delivery, away, self._suspects.begin, delivery, self._clock())
+            except DatabaseUnavailable as error:
+                return None, Again(), error
+            try:
+                return await self._whole(delivery, deadly=times > MOST_STARTS)
+            finally:
+                await self._suspects.end(delivery)
+
+    async def _whole(self, delivery: Delivery, *, deadly: bool = False) -> _End:
+        """All but the acknowledgement. `deadly`: not even looked into."""
+        task, error = None, None
+        verdict: Verdict = Ack()
+        try:
+            if deadly:
+                raise KillsItsWorker(f"its worker died {MOST_STARTS} times with nothing else in hand")  # noqa: TRY301  # judged as any other
+            task = read(delivery)
+            await self._patience.until_done(delivery, (DatabaseUnavailable,), self._quickly, task)
+        except Exception as failure:  # noqa: BLE001  # whatever it is, `judge` has a place for it
+            error, verdict = failure, self._judged(delivery, failure)
+        return task, await self._place(delivery, task, verdict, error), error
+
+    def _judged(self, delivery: Delivery, error: Exception) -> Verdict:
+        waited_s = trail.waited_s(delivery.headers, self._clock(), self._mover.time_scale)
+        return judge(error, trail.attempt_number(delivery.headers, error), waited_s=waited_s)
 
     async def _quickly(self, task: Task) -> None:
         """A few tries within a moment: most failures are over by then, and a tier would cost a minute."""
         began = perf_counter()
         try:
-            return await self._carry_out(task)  # the first one bare: tenacity costs as much as the command does
+            await self._carry_out(task)  # the first one bare: tenacity costs as much as the command does
         except Exception as error:
             slow = perf_counter() - began > _QUICK_S and not isinstance(error, LostRace)
-            if slow or not worth_a_quick_try(error):
+            if slow or not self._once_more(error):
                 raise
-        await self._pause(random.uniform(0.01, 0.1))  # noqa: S311  # jitter
+        else:
+            self._budget.succeeded()
+            return
+        await self._patience.pause(random.uniform(0.01, 0.1))  # noqa: S311  # jitter
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(worth_a_quick_try),
+            retry=retry_if_exception(self._once_more),
             stop=_tried_enough,
             wait=wait_random(0.01, 0.1),
-            sleep=self._pause,
+            sleep=self._patience.pause,
             reraise=True,
         ):
             with attempt:
                 await self._carry_out(task)
-        return None
+
+    def _once_more(self, error: BaseException) -> bool:
+        return worth_a_quick_try(error) and (isinstance(error, LostRace) or self._budget.afford())
 
     async def _carry_out(self, task: Task) -> None:
         """From the load to the last commit. Entered again after a crash, it goes on where it stopped."""
@@ -148,80 +179,35 @@ class Worker:
         raise GoesInCircles(f"{task.kind.value} is not done after {_MOST_STEPS} steps")
 
     def _change(self, task: Task, order: Order, wish: Wish, *, last: bool) -> Change:
-        return decide(order, wish, _cause(task, last=last), self._clock(), self._wait)
+        return decide(order, wish, cause_of(task, last=last), self._clock(), self._wait)
 
-    async def _place(self, delivery: Delivery, task: Task | None, verdict: Verdict, error: BaseException) -> Verdict:
-        """Put a failed message where it belongs. `Again` where that is not possible now."""
-        now = self._clock()
+    async def _place(self, delivery: Delivery, task: Task | None, verdict: Verdict, error: BaseException | None) -> Verdict:
+        """Put a message where it belongs. `Again` where that is not possible now.
+
+        Each step can be made twice, so it may be interrupted after any of them: a copy in a tier or in a dead queue has the
+        same id, and an order that was given up no longer waits for the command.
+        """
+        now, patiently = self._clock(), self._patience.until_done
         try:
             match verdict:
-                case Wait():
-                    await self._patiently(delivery, _BROKER_AWAY, self._mover.to_tier, delivery, verdict, error, now)
-                case Park():
-                    await self._patiently(delivery, _BROKER_AWAY, self._mover.to_dead_queue, delivery, verdict, error, now)
-                    if task is not None:
-                        await self._patiently(delivery, (DatabaseUnavailable, LostRace), self._give_up, task)
-                case Ack() | Again():
-                    pass
+                case Wait() if error is not None:
+                    await patiently(delivery, _BROKER_AWAY, self._mover.to_tier, delivery, verdict, error, now)
+                case Park() if error is not None:
+                    await patiently(delivery, _BROKER_AWAY, self._mover.to_dead_queue, delivery, verdict, error, now)
+                    # What cannot be read says nothing; the watchdog issues its command again. What kills would kill again.
+                    command = task or (named(delivery.headers) if isinstance(error, KillsItsWorker) else None)
+                    if command is not None:
+                        away = (DatabaseUnavailable, LostRace)
+                        await patiently(delivery, away, give_up, self._pool, command, self._wait, self._clock)
+                case Ack(why):
+                    letter = delivery.headers.get(LETTER)
+                    if isinstance(letter, str) and is_id(letter, "let"):
+                        await patiently(delivery, (DatabaseUnavailable,), settle, self._pool, letter, outcome=why, now=now)
                 case _:
-                    assert_never(verdict)
+                    return verdict
         except (*_BROKER_AWAY, DatabaseUnavailable, LostRace):
             return Again()
         return verdict
-
-    async def _give_up(self, task: Task) -> None:
-        """What becomes of the order: it ends well by the lifecycle's `GIVEN_UP`, or waits for the operator."""
-        action = GIVEN_UP.get(task.kind)
-        if action is None:
-            await store.stop_watching(self._pool, task.body.order_id, task.id)
-            return
-
-        def wish(order: Order) -> Wish:
-            if task.id not in order.pending:
-                raise Stale(f"the order no longer waits for {task.id}")
-            return Wish(action=action, reason=_REASON_GIVEN_UP[task.kind])
-
-        with suppress(NotAllowed, NotFound, Stale):
-            cause = _cause(task, last=True)
-            await move(self._pool, task.body.order_id, wish, cause, self._wait, clock=self._clock)
-
-    async def _patiently(
-        self,
-        delivery: Delivery,
-        away: tuple[type[Exception], ...],
-        work: Callable[..., Awaitable[None]],
-        *arguments: object,
-    ) -> None:
-        """In place until it works: nothing here is the message's fault. Raises only when we stop or the message is lost."""
-        try:
-            return await work(*arguments)
-        except away as error:
-            log.warning("a command waits in place", error=reason_of(error), detail=str(error)[:200])
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(away),
-            stop=lambda _: self._stop.is_set() or delivery.lost,
-            wait=wait_random_exponential(0.1, max=2),
-            sleep=self._pause,
-            reraise=True,
-        ):
-            with attempt:
-                await work(*arguments)
-        return None
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
-
-
-def _cause(task: Task, *, last: bool) -> Cause:
-    return Cause(
-        id=task.id,
-        actor=system(task.service),
-        service=task.service,
-        traceparent=task.traceparent,
-        command=task.kind,
-        last=last,
-    )
 
 
 def _tried_enough(state: RetryCallState) -> bool:
@@ -229,27 +215,3 @@ def _tried_enough(state: RetryCallState) -> bool:
     if state.outcome is not None and isinstance(state.outcome.exception(), LostRace):
         return state.attempt_number >= _MORE_RACES
     return state.attempt_number >= _MORE_TRIES or (state.seconds_since_start or 0) >= _QUICK_S
-
-
-def _tell(delivery: Delivery, task: Task | None, verdict: Verdict, error: BaseException | None, took_s: float) -> None:
-    """Count it; write down what did not simply go well. Ids and error names only, nothing of a person."""
-    kind = task.kind.value if task else metrics.UNREADABLE
-    match verdict:
-        case Ack(why):
-            label = why
-        case _:
-            label = type(verdict).__name__.lower()
-    metrics.COMMANDS.labels(kind, label).inc()
-    metrics.SECONDS.labels(kind).observe(took_s)
-    if error is None:
-        return
-    if label == Stale.slug:
-        metrics.STALE.labels(kind).inc()
-    metrics.FAILURES.labels(kind, reason_of(error)).inc()
-    level = log.info if isinstance(verdict, Ack) else log.error if isinstance(verdict, Park) else log.warning
-    level(
-        "a command was not simply done", verdict=label, command=kind, message_id=delivery.message_id, queue=delivery.queue,
-        order_id=task.body.order_id if task else None, attempt=attempts(delivery.headers) + 1,
-        error=type(error).__name__, reason=reason_of(error), detail=str(error)[:200],
-        exc_info=error if reason_of(error) == "unknown" else None,
-    )  # fmt: skip

@@ -15,3 +15,5 @@ SECONDS: Final = Histogram(
     ["command"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+QUARANTINED: Final = Counter("rushline_quarantined_total", "Messages that nobody can use, by why", ["queue", "reason"])
+ALONE: Final = Counter("rushline_commands_alone_total", "Redelivered messages that were handled alone", ["queue"])

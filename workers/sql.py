@@ -56,3 +56,17 @@ UPDATE held_facts SET wake_at = clock_timestamp()
 WHERE group_name = $1 AND order_id = $2 AND coalesce(position, 0) = $3 AND attempts = $4 AND kind = 'failed'
     AND parked_at IS NULL AND skipped_at IS NULL AND wake_at > clock_timestamp()
 """
+
+# A suspect is begun alone. Starts that lie far apart have nothing to do with each other: counting begins anew.
+BEGIN_ALONE: Final[LiteralString] = """
+INSERT INTO started_commands AS s (message_key, times, started_at) VALUES ($1, 1, $2)
+ON CONFLICT (message_key) DO UPDATE
+SET times = CASE WHEN s.started_at < $2::timestamptz - $3::interval THEN 1 ELSE s.times + 1 END, started_at = $2
+RETURNING times
+"""
+
+# A suspect has come to an end of some kind, and its process lives.
+END_ALONE: Final[LiteralString] = "DELETE FROM started_commands WHERE message_key = $1"
+
+# Suspects that never came again.
+SWEEP_ALONE: Final[LiteralString] = "DELETE FROM started_commands WHERE started_at < $1"

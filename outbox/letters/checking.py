@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from orders.commands import BODY_OF, SCHEMA_VERSION, CommandBody, read_command
+from orders.envelope import MAX_BODY_BYTES
 from orders.errors import BadMessage
 from orders.names import Command
-from outbox.lanes import MAX_BODY_BYTES
 from outbox.letters.model import BadEdit, Letter, NotReplayable, Source
 from outbox.letters.readable import unreadable
 

@@ -11,10 +11,12 @@ from orders.commands import ChargePayment, command_id
 from orders.errors import BadMessage
 from orders.ids import new_id
 from orders.names import Command
+from orders.parking import ATTEMPTS, FIRST_FAILED_AT
 from tests.making import NOW
 from workers.judge import TIERS, Wait
-from workers.moves import ATTEMPTS, FIRST_FAILED_AT, Mover
-from workers.task import attempts, read
+from workers.moves import Mover
+from workers.task import read
+from workers.trail import attempts
 
 ORDER = new_id("ord")
 KEY = command_id(ORDER, 1, Command.PAYMENT_CHARGE)
