@@ -28,6 +28,7 @@ def parked(
     kind: Command = Command.RESTAURANT_NOTIFY,
     *,
     order_id: str = "",
+    key: str = "",
     minute: float = 0,
     began: float | None = None,
     body: bytes = b"{}",
@@ -37,7 +38,7 @@ def parked(
 ) -> Parked:
     """A command whose attempts are spent, parked at this minute; it failed first at `began`."""
     order_id = order_id or new_id("ord")
-    key = command_id(order_id, 2, kind)
+    key = key or command_id(order_id, 2, kind)
     given = {
         f"{AMQP_PREFIX}id": key, f"{AMQP_PREFIX}type": kind.value, f"{AMQP_PREFIX}subject": order_id,
         f"{AMQP_PREFIX}schemaversion": str(SCHEMA_VERSION), f"{AMQP_PREFIX}position": "2",
