@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.problems import BASE, CATALOGUE
-from orders.lifecycle import TABLE, diagram
+from orders.lifecycle import FAILURES, TABLE, diagram
 from orders.names import State, audit_action
 from tests.making import REPOSITORY
 
@@ -18,7 +18,7 @@ def lifecycle_page() -> str:
         "    .venv/bin/python -m tests.pages\n\n"
         "Final states are `delivered`, `payment_failed` and `cancelled`. Money is beside the state: whatever was captured for an\n"
         "order that will not be delivered goes back, by the command `payment.refund` that ends each such row. A step that begins\n"
-        "and ends in the same state keeps the order's deadline and what it waits for.\n\n"
+        "and ends in the same state keeps what the order waits for, and its deadline unless the row sets one.\n\n"
         f"```mermaid\n{diagram()}```\n\n"
     )
     lines = ["| action | from | to | who | facts | audit actions | commands | deadline |", "|---|---|---|---|---|---|---|---|"]
@@ -29,7 +29,23 @@ def lifecycle_page() -> str:
             _codes(audit_action(fact) for fact in row.facts), _codes(row.commands), row.deadline.value if row.deadline else "",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    return head + "\n".join(lines) + "\n"
+    return head + "\n".join(lines) + "\n\n" + _failures()
+
+
+def _failures() -> str:
+    lines = [
+        "A row may be the answer to a failure of the order. That failure is then written down, resolved, among the dead letters, in the",
+        "transaction of the row, so that every failure of an order is in one place.",
+        "",
+        "| action | reason | failure |",
+        "|---|---|---|",
+    ]
+    for action, reasons in FAILURES.items():
+        other = "any other" if len(reasons) > 1 else "any"
+        lines += [
+            f"| {action.value} | {f'`{why}`' if why else other} | `{failure.value}` |" for why, failure in reasons.items()
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def _codes(names: Any) -> str:
