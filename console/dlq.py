@@ -68,20 +68,21 @@ def list_(*, wanted: LetterFilter, limit: int, cursor: str | None, as_json: bool
 
 
 def _table(letters: list[LetterSummary], at: datetime) -> None:
+    mixed = {letter.state for letter in letters} != {"open"}
     rows = [
         (
-            words.short(each.letter_id), words.since(each.last_failed_at, at), each.state, each.type or "(unreadable)",
+            words.short(each.letter_id), words.ago(each.last_failed_at, at), each.state if mixed else "", each.type or "(unreadable)",
             each.failure_type, each.attempts, each.order_id, each.owner, f"{each.error}: {each.message}"[:120],
         )
         for each in letters
     ]  # fmt: skip
-    words.table(
-        ("letter", "failed", "state", "type", "failure", "tries", "order", "owner", "error"), rows, whole=("letter", "failed")
-    )
+    words.table(("letter", "failed", "state", "type", "failure", "tries", "order", "owner", "error"), rows, spare="order")
 
 
 def _how_many(count: CountAnswer) -> str:
-    return f"{'' if count.exact else 'about '}{count.number:,} match{'es' if count.number == 1 else ''}"
+    if count.number == 1:
+        return "1 letter matches"
+    return f"{'' if count.exact else 'at least '}{count.number:,} letters match"
 
 
 @dlq.command()
@@ -116,7 +117,7 @@ def groups(*, everything: bool, snoozed: bool, limit: int, cursor: str | None, a
 def _groups_table(found: list[GroupAnswer], at: datetime) -> None:
     rows = [
         (
-            each.fingerprint, each.open, each.total, words.since(each.last_at, at), each.consumer, each.type or "(unreadable)",
+            each.fingerprint, each.open, each.total, words.ago(each.last_at, at), each.consumer, each.type or "(unreadable)",
             each.failure_type, each.owner, f"{each.error}: {each.example}"[:100],
         )
         for each in found
@@ -124,7 +125,6 @@ def _groups_table(found: list[GroupAnswer], at: datetime) -> None:
     words.table(
         ("group", "open", "ever", "last", "consumer", "type", "failure", "owner", "example"),
         rows,
-        whole=("group", "open", "last"),
     )
 
 
@@ -174,8 +174,8 @@ def alerts(*, as_json: bool) -> None:
         click.echo("Nothing is alarmed.")
     else:
         at = now()
-        rows = [(each.kind, words.since(each.last_at, at), each.times, each.subject, each.detail) for each in found]
-        words.table(("alert", "last", "times", "about", "detail"), rows, whole=("alert", "last"))
+        rows = [(each.kind, words.ago(each.last_at, at), each.times, each.subject, each.detail) for each in found]
+        words.table(("alert", "last", "times", "about", "detail"), rows, fold=True)
 
 
 for _command in (*CHANGES, *EDITS, replay, replays, rules):

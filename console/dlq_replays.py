@@ -132,11 +132,11 @@ def list_(*, limit: int, as_json: bool) -> None:
     else:
         at = now()
         rows = [
-            (each.replay_id, words.since(each.created_at, at), each.state, f"{each.done:,}/{each.total:,}", each.failed,
+            (each.replay_id, words.ago(each.created_at, at), each.state, f"{each.done:,}/{each.total:,}", each.failed,
              each.skipped, each.created_by, each.reason)
             for each in found
         ]  # fmt: skip
-        words.table(("replay", "begun", "state", "done", "failed", "skipped", "by", "reason"), rows, whole=("replay",))
+        words.table(("replay", "begun", "state", "done", "failed", "skipped", "by", "reason"), rows)
 
 
 @replays.command()
@@ -166,7 +166,7 @@ def show(replay_id: str, *, as_json: bool) -> None:
         ("begun", f"{replay.created_at:%Y-%m-%d %H:%M:%S} UTC by {replay.created_by}"), ("why", replay.why),
     ])  # fmt: skip
     if bad:
-        words.table(("letter", "state", "why"), [(each.letter_id, each.state, each.why) for each in bad], whole=("letter",))
+        words.table(("letter", "state", "why"), [(each.letter_id, each.state, each.why) for each in bad], fold=True)
 
 
 @replays.command()

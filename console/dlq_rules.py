@@ -46,10 +46,10 @@ def list_(*, as_json: bool) -> None:
     else:
         rows = [
             (each.name, _mode(each, at), each.action.__class__.__name__.lower(), f"{each.used_last_hour}/{each.per_hour}",
-             each.last_used_at and words.since(each.last_used_at, at), f"{each.expires_at:%Y-%m-%d}", each.description)
+             each.last_used_at and words.ago(each.last_used_at, at), f"{each.expires_at:%Y-%m-%d}", each.description)
             for each in found
         ]  # fmt: skip
-        words.table(("rule", "mode", "does", "this hour", "last used", "expires", "what for"), rows, whole=("rule", "mode"))
+        words.table(("rule", "mode", "does", "this hour", "last used", "expires", "what for"), rows, fold=True)
 
 
 def _mode(rule: RuleAnswer, at: datetime) -> str:
@@ -85,8 +85,8 @@ def show(rule: str, *, as_json: bool) -> None:
         ("comes from", "the library" if found.shipped else "people"),
     ])  # fmt: skip
     if used:
-        rows = [(words.since(use.at, at), use.letter_id, use.outcome, use.state, use.order_id) for use in used]
-        words.table(("used", "letter", "outcome", "letter is", "order"), rows, whole=("used", "letter"))
+        rows = [(words.ago(use.at, at), use.letter_id, use.outcome, use.state, use.order_id) for use in used]
+        words.table(("used", "letter", "outcome", "letter is", "order"), rows)
 
 
 @rules.command()

@@ -28,6 +28,9 @@ def tell_all(detail: LetterDetail, now: datetime) -> None:
     words.heading("What you can do")
     for deed in detail.can:
         click.echo("  " + _DEEDS[deed].format(words.short(detail.letter.letter_id)))
+    for edit in detail.edits:
+        if edit.state == "waiting":
+            click.echo(words.plain(f"  rushline dlq approve {edit.edit_id} --as NAME"))
     if detail.runbook:
         click.echo(words.plain(f"  read {detail.runbook}"))
 
@@ -91,7 +94,7 @@ def _what_was_done(detail: LetterDetail, now: datetime) -> None:
     if detail.history:
         words.heading("History")
         rows = [(words.since(entry.at, now), entry.actor, entry.action, _told(entry)) for entry in detail.history]
-        words.table(("when", "who", "what", "detail"), rows, whole=("when",))
+        words.table(("when", "who", "what", "detail"), rows, fold=True)
     for edit in detail.edits:
         decided = f", {edit.state} by {edit.decided_by}" if edit.decided_by else ""
         words.heading(f"Edit {edit.edit_id} ({edit.state}): {edit.reason} ({edit.proposed_by}{decided})")
@@ -106,9 +109,9 @@ def _what_was_done(detail: LetterDetail, now: datetime) -> None:
              each.error, each.resolution)
             for each in detail.siblings
         ]  # fmt: skip
-        words.table(("failed", "letter", "state", "type", "failure", "error", "resolution"), others, whole=("failed", "letter"))
+        words.table(("failed", "letter", "state", "type", "failure", "error", "resolution"), others)
 
 
 def _told(entry: HistoryAnswer) -> str:
-    parts: dict[str, Any] = {name: value for name, value in entry.detail.items() if value not in (None, "")}
+    parts: dict[str, Any] = {name: value for name, value in entry.detail.items() if value not in (None, "") and name != "base"}
     return ", ".join(f"{name}: {value}" for name, value in parts.items())

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 import msgspec
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_GAP: Final = 3  # between two columns
+_LEAST_LAST: Final = 30
 _SHORT: Final = len("let_") + 8
 _PIPED_WIDTH: Final = 220  # for programs that read lines, nothing is folded at 80
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -41,30 +43,45 @@ def short(identifier: str) -> str:
     return identifier[:_SHORT]
 
 
-def since(at: datetime, now: datetime) -> str:
-    """How long ago, or how long from now, in its two largest units."""
+def since(at: datetime, now: datetime, *, units: int = 2) -> str:
+    """How long ago, or how long from now, in its largest units."""
     seconds = round((now - at).total_seconds())
-    words = span(abs(seconds))
+    words = span(abs(seconds), units)
     return f"{words} ago" if seconds >= 0 else f"in {words}"
 
 
-def span(seconds: int) -> str:
+def ago(at: datetime, now: datetime) -> str:
+    """The same in one unit, for tables."""
+    return since(at, now, units=1)
+
+
+def span(seconds: int, units: int) -> str:
     parts = []
     for size, unit in _UNITS:
         count, seconds = divmod(seconds, size)
         if count:
             parts.append(f"{count}{unit}")
-    return " ".join(parts[:2]) or "0s"
+    return " ".join(parts[:units]) or "0s"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, whole: Sequence[str] = ()) -> None:
-    """A table; the columns in `whole` are never folded. Every cell is taken as it is, never as markup."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, spare: str = "", fold: bool = False) -> None:
+    """A table: the last column takes the room that is left, and is cut, or goes on below with `fold`. Columns in which nothing is said are
+    left out, and so is `spare` where the terminal is narrow. Every cell is taken as it is, never as markup.
+    """
+    lines = [[plain(_cell(value)) for value in row] for row in rows]
+    width = {name: max(len(name), *(len(line[n]) for line in lines)) for n, name in enumerate(columns)}
+    kept = [name for n, name in enumerate(columns) if any(line[n] for line in lines)]
+    screen = console()
+    if sum(width[name] + _GAP for name in kept[:-1]) + _LEAST_LAST > screen.width and spare in kept:
+        kept.remove(spare)
     made = Table(box=SIMPLE, pad_edge=False, header_style="bold")
-    for name in columns:
-        made.add_column(name, no_wrap=name in whole, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(plain(_cell(value))) for value in row))
-    console().print(made)
+    for name in kept:
+        last = name == kept[-1]
+        overflow: Literal["fold", "ellipsis"] = "fold" if fold else "ellipsis"
+        made.add_column(name, no_wrap=not (fold and last), overflow=overflow, min_width=None if last else width[name])
+    for line in lines:
+        made.add_row(*(Text(line[columns.index(name)]) for name in kept))
+    screen.print(made)
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> None:
