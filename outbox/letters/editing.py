@@ -85,15 +85,7 @@ async def propose(
     check_reason(reason)
     async with writing(db, dry_run=dry_run) as conn:
         letter = await _held(conn, letter_id, version)
-        current = await _current(conn, letter)
-        kind = check(letter, current, body)
-        if twin := await conn.fetchval(sql.WAITING, letter_id, body):
-            raise BadEdit("body", f"is the same as that of {twin}, which waits for approval")
-        edit = Edit(
-            edit_id=derived_id("edt", letter_id, letter.version, _digest(body)), letter_id=letter_id, base=_digest(current),
-            body=body, diff=diff(current, body), reason=reason.strip(), proposed_by=actor, proposed_at=now,
-            state=EditState.WAITING if kind in MOVES_MONEY else EditState.SENT,
-        )  # fmt: skip
+        edit = await _checked(conn, letter, body, reason.strip(), actor, now)
         if edit.state is EditState.WAITING:
             async with changing(conn, dry_run=True):  # what is refused later is better refused now
                 await _write(conn, msgspec.structs.replace(edit, state=EditState.SENT))
@@ -106,6 +98,18 @@ async def propose(
             await _send(conn, letter, actor, now)
         await _record(conn, letter, edit, actor, "proposed" if edit.state is EditState.WAITING else "sent", now)
         return edit
+
+
+async def _checked(conn: Connection, letter: Letter, body: bytes, reason: str, actor: str, now: datetime) -> Edit:
+    current = await _current(conn, letter)
+    kind = check(letter, current, body)
+    if twin := await conn.fetchval(sql.WAITING, letter.letter_id, body):
+        raise BadEdit("body", f"is the same as that of {twin}, which waits for approval")
+    return Edit(
+        edit_id=derived_id("edt", letter.letter_id, letter.version, _digest(body)), letter_id=letter.letter_id,
+        base=_digest(current), body=body, diff=diff(current, body), reason=reason, proposed_by=actor, proposed_at=now,
+        state=EditState.WAITING if kind in MOVES_MONEY else EditState.SENT,
+    )  # fmt: skip
 
 
 async def approve(db: Executor, edit_id: str, *, actor: str, now: datetime, dry_run: bool = False) -> Edit:
