@@ -96,7 +96,7 @@ class Breakers:
         await self._stack.aclose()
 
     def steer(self, consumer: Pauses) -> None:
-        """Pause and resume this consumer's queues from now on."""
+        """Pause and resume this consumer's queues, as the breakers are now and from now on."""
 
         def pause_or_resume(_: State) -> None:
             _steer(consumer, Queue.PAYMENTS, self.payments)
@@ -104,6 +104,7 @@ class Breakers:
 
         for breaker in self._used:
             breaker.listen(pause_or_resume)
+            pause_or_resume(breaker.state)
 
     async def _tell(self) -> None:
         """Keep the alerts as the breakers are. Half-open is not over yet. A database that is away is told later."""

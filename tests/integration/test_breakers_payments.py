@@ -149,3 +149,19 @@ async def test_too_many_requests_and_declines_open_nothing(ground: Ground, setti
         for order in orders:
             await eventually(lambda order=order: moved(ground, order, State.PAYMENT_FAILED))  # type: ignore[misc]
         await alerts(ground)
+
+
+async def test_a_provider_that_answers_reads_and_fails_every_write_is_found_out_by_the_rate(
+    ground: Ground, settings: Settings, world: World
+) -> None:
+    orders = [await placed(ground.pool) for _ in range(ORDERS)]
+    await world.behave(error_after_rate=1)
+    async with running(msgspec.structs.replace(settings, time_scale=60.0), Queue.PAYMENTS):
+        for order in orders:
+            await ground.send(order, Command.PAYMENT_CHARGE)
+        await eventually(lambda: alerts(ground, "payment-provider"))
+        await world.behave(error_after_rate=0)
+        await eventually(lambda: confirmed(ground, orders))
+        await eventually(lambda: alerts(ground))
+    assert [await ground.depth(queue) for queue in (DEAD_LETTERS, POISON)] == [0, 0]
+    assert [await world.captured_minor(order.order_id) for order in orders] == [order.total for order in orders]
