@@ -1,10 +1,11 @@
 """How long a page of letters takes when there are very many, whatever is asked; and how many a second are recorded."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,20 +14,24 @@ from adapters.postgres import Pool, connect, open_pool
 from adapters.settings import Settings
 from bench.making import Figure, percentile
 from orders.commands import SCHEMA_VERSION, command_id
-from orders.envelope import AMQP_PREFIX
+from orders.envelope import AMQP_PREFIX, Broker, OutboxRow
 from orders.failures import Category, FailureType
 from orders.ids import new_id
 from orders.names import DEAD_LETTERS, Command
-from orders.parking import ATTEMPTS, CONSUMER, FAILURE, FIRST_FAILED_AT, LAST_ERROR, LAST_MESSAGE, PARKED_AT, REASON
+from orders.parking import ATTEMPTS, CONSUMER, FAILURE, FIRST_FAILED_AT, LAST_ERROR, LAST_MESSAGE, PARKED_AT, PREFIX, REASON
+from outbox.__main__ import run_relay
 from outbox.letters import search
 from outbox.letters.ingest import ingest
 from outbox.letters.model import LetterFilter, LetterState
 from outbox.letters.parked import Parked, letter_of
 from outbox.migrations import migrate
+from outbox.transition import enqueue
+from workers.letters import run as run_letters
 
 DATABASE: Final = "rushline_letters"
 _TIMES: Final = 5  # each kind of page
 _BATCH: Final = 200
+_LOOK_S: Final = 0.02
 
 # 60 groups of very different sizes over 30 days, with an outage at its end; most letters are settled. One of a thousand has
 # an owner, one of a hundred thousand a rare word.
@@ -175,6 +180,46 @@ def parked_messages(number: int) -> list[Parked]:
         body = msgspec.json.encode({"order_id": order_id, "position": 2, "restaurant_id": new_id("rst")})
         found.append(Parked(queue=DEAD_LETTERS, routing_key=kind.value, headers=headers, body=body, message_id=key, priority=2))
     return found
+
+
+async def letters_taken_in(settings: Settings, number: int) -> list[Figure]:
+    """Failures a second, from the dead queue to the table, by one process of letters with its keeper."""
+    async with open_pool(settings.postgres_dsn, service="bench", size=2) as pool:
+        before = await pool.fetchval("SELECT count(*) FROM dead_letters")
+        await enqueue(pool, [_as_row(message) for message in parked_messages(number)])
+        await _meanwhile(run_relay(settings, stop := asyncio.Event(), [Broker.RABBITMQ]), stop, _emptied(pool))
+        began = time.perf_counter()
+        await _meanwhile(run_letters(settings, stop := asyncio.Event()), stop, _recorded_all(pool, before + number))
+        took = time.perf_counter() - began
+    return [Figure("letters: from the dead queue to the table", number / took, "letters/s", f"{number} failures, one process")]
+
+
+async def _meanwhile(service: Coroutine[Any, Any, None], stop: asyncio.Event, until: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(service)
+    await until
+    stop.set()
+    await task
+
+
+async def _emptied(pool: Pool) -> None:
+    while await pool.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE broker = 'rabbitmq')"):
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _recorded_all(pool: Pool, number: int) -> None:
+    while await pool.fetchval("SELECT count(*) FROM dead_letters") < number:
+        await asyncio.sleep(_LOOK_S)
+
+
+def _as_row(message: Parked) -> OutboxRow:
+    """The way of a parked fact: by the outbox into the dead queue."""
+    subject = str(message.headers[f"{AMQP_PREFIX}subject"])
+    trail = {name: str(value) for name, value in message.headers.items() if name.startswith(PREFIX)}
+    return OutboxRow(
+        event_id=message.message_id, aggregate_id=subject, position=2, type=message.routing_key, schema_version=SCHEMA_VERSION,
+        body=message.body, headers=trail, broker=Broker.RABBITMQ, destination=f"{DEAD_LETTERS}/{message.routing_key}",
+        priority=message.priority, occurred_at=datetime.now(UTC),
+    )  # fmt: skip
 
 
 async def _recorded(pool: Pool) -> float:

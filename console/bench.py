@@ -15,6 +15,7 @@ import uvloop
 from adapters.settings import PREFIX, Settings, load_settings
 from bench.arrival import arrival_times
 from bench.change import change_costs
+from bench.letters import letter_pages, letters_taken_in
 from bench.making import Figure
 from bench.relay import relay_rates
 from bench.replaying import replay_rate
@@ -28,7 +29,7 @@ from simulation.world import Load
 from stack import anywhere
 from stack.ports import Ports
 
-PARTS = ("relay", "change", "arrival", "tiers", "replays", "orders")
+PARTS = ("relay", "change", "arrival", "tiers", "replays", "letters", "orders")
 
 
 @click.command()
@@ -53,6 +54,9 @@ async def _measure(home: Path, parts: tuple[str, ...], rows: int, orders: int) -
                 figures += await arrival_times(settings, 1_000)
             if "replays" in parts:
                 figures += await replay_rate(settings, 10_000)
+            if "letters" in parts:
+                figures += await letters_taken_in(settings, 10_000)
+                figures += await letter_pages(settings, 1_000_000)
             if "relay" in parts:
                 figures += await relay_rates(settings, rows)
             if "tiers" in parts:
