@@ -63,7 +63,8 @@ def replay(
     if sum((bool(letters), narrows(wanted), everything)) != 1:
         raise click.UsageError("Name letters, or give a filter like --group FINGERPRINT, or --all: one of the three.")
     if letters:
-        _named(letters, watch=watch, actor=actor, dry_run=dry_run, as_json=as_json)
+        _refuse_what_is_for_many()
+        _named(letters, reason=reason, watch=watch, actor=actor, dry_run=dry_run, as_json=as_json)
         return
 
     async def work(conn: Any) -> ReplayAnswer:
@@ -84,11 +85,22 @@ def replay(
         words.as_json(made)
 
 
-def _named(letters: tuple[str, ...], *, watch: bool, actor: str, dry_run: bool, as_json: bool) -> None:
-    async def act(conn: Any, letter_id: str) -> Letter:
-        from outbox.letters import sending
+def _refuse_what_is_for_many() -> None:
+    """An option that would do nothing is not taken in silence."""
+    context = click.get_current_context()
+    for name in ("cutoff", "canary", "per_second"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for many: give a filter instead of letters.")
 
-        return await sending.replay_one(conn, letter_id, actor=actor, version=None, now=now(), dry_run=dry_run)
+
+def _named(letters: tuple[str, ...], *, reason: str | None, watch: bool, actor: str, dry_run: bool, as_json: bool) -> None:
+    async def act(conn: Any, letter_id: str) -> Letter:
+        from outbox.letters import actions, sending
+
+        sent = await sending.replay_one(conn, letter_id, actor=actor, version=None, now=now(), dry_run=dry_run)
+        if reason and not dry_run:
+            await actions.note(conn, letter_id, text=reason, actor=actor, now=now())
+        return sent
 
     outcome = each(letters, act, dry_run=False)  # it rehearses by itself
     if dry_run or not watch:

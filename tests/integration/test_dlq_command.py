@@ -136,14 +136,15 @@ async def test_a_letter_is_sent_again_once(desk: Desk) -> None:
     tried = await desk.type("replay", one.letter_id, "--dry-run")
     assert (tried.exit_code, await state_of(desk.pool, one.letter_id)) == (0, LetterState.OPEN)
     assert "Nothing was changed" in tried.stdout
-    sent = await desk.type("replay", one.letter_id[:14], "--as", "ann")
+    sent = await desk.type("replay", one.letter_id[:14], "--as", "ann", "--reason", "the provider is back")
     assert (sent.exit_code, await state_of(desk.pool, one.letter_id)) == (0, LetterState.REPLAYING), sent.output
     again = await desk.type("replay", one.letter_id)
     assert again.exit_code == 1
     assert "under way" in again.stderr
     assert "rushline dlq show" in again.stderr
     history = (await desk.read("show", one.letter_id))["history"]
-    assert [(entry["actor"], entry["action"]) for entry in history][-1] == ("ann", "sent")
+    assert [(entry["actor"], entry["action"]) for entry in history][-2:] == [("ann", "sent"), ("ann", "note")]
+    assert history[-1]["detail"]["text"] == "the provider is back"
 
 
 async def test_of_several_letters_each_is_told_and_one_refusal_is_an_exit_code_of_1(desk: Desk) -> None:
@@ -359,6 +360,9 @@ async def test_a_rule_is_written_from_what_was_shown_and_switched(desk: Desk, tm
     [
         ("replay",),
         ("replay", "let_1234", "--group", "abcd"),
+        ("replay", "let_1234", "--per-second", "5"),
+        ("replay", "let_1234", "--canary", "1,5"),
+        ("replay", "let_1234", "--cutoff", "1h"),
         ("replay", "--all", "--canary", "0,5"),
         ("replay", "--all", "--canary", "many"),
         ("replay", "--all", "--per-second", "0"),
