@@ -17,6 +17,7 @@ from outbox.letters import searching_sql, sql
 from outbox.letters.found import Count, Detail, EditSeen, GroupPage, Page, Sibling
 from outbox.letters.model import Group, HistoryEntry, LetterFilter, LetterState, NoSuchGroup, NoSuchLetter
 from outbox.letters.reading import as_group, as_letter
+from outbox.letters.runbooks import runbook_of
 from outbox.transition import Executor
 
 __all__ = ["MOST_COUNTED", "Count", "Detail", "EditSeen", "GroupPage", "Page", "Sibling", "count", "find", "group", "groups",
@@ -167,7 +168,7 @@ async def show(db: Executor, letter_id: str) -> Detail:
                 edits=[msgspec.convert(dict(each), EditSeen) for each in await conn.fetch(sql.EDITS, letter_id)],
                 replays=[each["replay_id"] for each in await conn.fetch(sql.REPLAYS, letter_id)],
                 siblings=[msgspec.convert(dict(each), Sibling) for each in others],
-                runbook=None,
+                runbook=runbook_of(letter),
             )
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the letter cannot be read: {error}") from error
