@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from adapters.postgres import Connection
+from adapters.rabbitmq_consumer import Consumer
 from adapters.settings import Settings
 from orders.envelope import Broker
 from orders.errors import RetryLater
 from orders.failures import FailureType
-from orders.names import Fact, Queue
+from orders.names import DEAD_LETTERS, POISON, Queue
 from outbox.letters.model import Letter, LetterState
 from streams.analytics import Analytics
 from streams.audit import Audit
@@ -24,10 +25,9 @@ from tests.fake_ports import FakePorts
 from tests.integration.streams_making import following, held, rows
 from tests.integration.workers_ground import Ground
 from tests.making import REPOSITORY, eventually, quick, relaying
-from workers import letters
 from workers.held import HeldTable
+from workers.intake import Intake
 
-ACCEPTED = Fact.RESTAURANT_ACCEPTED
 FIFTH = 5  # the position of an order's acceptance
 
 
@@ -98,17 +98,20 @@ async def standing_by(ground: Ground, settings: Settings, *groups: Group, batch_
 
 @asynccontextmanager
 async def behind(ground: Ground, settings: Settings) -> AsyncIterator[None]:
-    """The relay to RabbitMQ, a worker that wakes, the process of the letters."""
-    fakes, stop = FakePorts(), asyncio.Event()
+    """The relay to RabbitMQ, a worker that wakes, the intake of the letters; no keeper, whose rules would replay them."""
+    fakes, stop, intake = FakePorts(), asyncio.Event(), Intake(ground.pool)
     fakes.held = HeldTable(ground.pool)
+    dead = Consumer(
+        settings.rabbitmq_url, intake.take, service="tests", queues=[DEAD_LETTERS, POISON], concurrency=20, drain_s=2
+    )  # fmt: skip
     async with relaying(quick(settings), (Broker.RABBITMQ,)), ground.working(fakes, Queue.ORDERS):
-        keeping = asyncio.create_task(letters.run(settings, stop))
+        tasks = [asyncio.create_task(each.run(stop)) for each in (dead, intake)]
         try:
             yield
-            assert not keeping.done(), keeping
+            assert not [task for task in tasks if task.done()], tasks
         finally:
             stop.set()
-            await asyncio.wait_for(keeping, 20)
+            await asyncio.wait_for(asyncio.gather(*tasks), 20)
 
 
 async def letters_of(ground: Ground, group: Group) -> list[Letter]:
