@@ -34,7 +34,6 @@ class NumberBarred(Refuse):
     """A failure that no retry helps: parked at once."""
 
     slug = "number-barred"
-    failure = FailureType.INVALID_MESSAGE
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from datetime import timedelta
 from orders import parking
 from orders.envelope import Broker
 from orders.names import Queue
-from outbox.letters import replays
+from outbox.letters import library, replays
 from outbox.letters.model import LetterFilter
 from outbox.letters.replays import Replay, ReplayState
 from tests.fake_ports import FakePorts
@@ -46,6 +46,8 @@ async def _keeping(ground: Ground) -> AsyncIterator[None]:
 
 
 async def _replay(ground: Ground, count: int) -> Replay:
+    await library.install(ground.pool, now())
+    await ground.pool.execute("UPDATE letter_rules SET enabled = false")  # no rule sends them before the replay does
     order, at = await placed(ground.pool), now() - timedelta(hours=1)
     await park(ground, *(failed(order, number=n + 1, failed_at=at + timedelta(seconds=n)) for n in range(count)))
     await ground.pool.execute("DELETE FROM outbox")  # the order's own command
