@@ -110,6 +110,8 @@ def _told(fact: FactBody) -> dict[str, Any]:
             "occurred_at": fact.occurred_at, "reason": fact.reason, "driver_id": fact.driver_id}  # fmt: skip
     if "unavailable_items" in fact.data:
         told["unavailable_items"] = fact.data["unavailable_items"]
+    if fact.type is Fact.ORDER_REROUTED:
+        told |= {"restaurant_id": fact.restaurant_id, "total": {"amount_minor": fact.total, "currency": fact.currency}}
     return told
 
 
