@@ -41,9 +41,8 @@ def letter_of(parked: Parked, now: datetime) -> Letter:
     """The letter that this message is. Total: every message makes one, and a copy of it makes the same."""
     headers = _texts(parked.headers)
     found = _Found(parked, headers, now)
-    failure = found.failure
+    failure, message_id = found.failure, found.message_id
     consumer, kind, error, stack = found.consumer, found.kind, found.error, found.text(parking.STACK, _LONGEST_STACK)
-    message_id = found.message_id
     given_letter = headers.get(parking.LETTER, "")
     failed_at = found.time(parking.LAST_FAILED_AT) or found.parked_at
     return Letter(
