@@ -137,9 +137,9 @@ def try_(file: Any, *, days: int, as_json: bool) -> None:
     words.facts([
         ("looked at", f"{told.looked_at:,} letters of {told.days} days{'' if told.complete else '; there are more'}"),
         ("matching", f"{told.matching:,} ({states})" if states else "none"), ("open now", f"{told.open:,} would be taken"),
-        ("others'", told.taken and f"{told.taken:,} are taken by a rule before it"),
-        ("over the limit", told.over_limit and f"{told.over_limit:,} would have waited"),
-        ("would not work", told.unworkable and f"{told.unworkable:,}"),
+        ("others'", f"{told.taken:,} are taken by a rule before it" if told.taken else None),
+        ("over the limit", f"{told.over_limit:,} would have waited" if told.over_limit else None),
+        ("would not work", f"{told.unworkable:,}" if told.unworkable else None),
     ])  # fmt: skip
     for one in told.examples:
         words.heading(f"{one.letter_id} {one.type} ({one.state}): {one.effect}")

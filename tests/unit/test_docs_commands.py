@@ -2,11 +2,14 @@
 
 import re
 import shlex
+from datetime import timedelta
 
 import click
 import pytest
 
 from console.dlq import dlq
+from outbox.letters.refusals import check
+from outbox.letters.rules import read_rule
 from tests.making import REPOSITORY
 
 _TYPED = re.compile(r"rushline dlq ([^`\n]*)")
@@ -17,6 +20,14 @@ LINES = sorted(
         for found in _TYPED.finditer(path.read_text())
     }
 )
+
+
+def test_the_rule_that_the_page_shows_is_one_that_is_taken() -> None:
+    shown = re.findall(r"```json\n(.*?)```", (REPOSITORY / "docs" / "dead-letters.md").read_text(), re.DOTALL)
+    rules = [read_rule(text.encode()) for text in shown]
+    assert rules
+    for rule in rules:
+        check(rule, rule.expires_at - timedelta(days=30))
 
 
 def test_the_documents_name_commands() -> None:
