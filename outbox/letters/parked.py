@@ -43,10 +43,9 @@ def letter_of(parked: Parked, now: datetime) -> Letter:
     found = _Found(parked, headers, now)
     failure, message_id = found.failure, found.message_id
     consumer, kind, error, stack = found.consumer, found.kind, found.error, found.text(parking.STACK, _LONGEST_STACK)
-    given_letter = headers.get(parking.LETTER, "")
     failed_at = found.time(parking.LAST_FAILED_AT) or found.parked_at
     return Letter(
-        letter_id=given_letter if is_id(given_letter, "let") else letter_id(message_id, consumer),
+        letter_id=found.letter_id or letter_id(message_id, consumer),
         source=Source.FACT if parking.TOPIC in headers else Source.COMMAND,
         message_id=message_id,
         consumer=consumer,
@@ -98,6 +97,12 @@ class _Found:
             return FailureType(self._headers.get(parking.FAILURE, ""))
         except ValueError:
             return FailureType.UNKNOWN
+
+    @property
+    def letter_id(self) -> str:
+        """The letter that it was when it was sent again."""
+        given = self.text(parking.LETTER, _LONGEST_NAME)
+        return given if is_id(given, "let") else ""
 
     @property
     def message_id(self) -> str:
