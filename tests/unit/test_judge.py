@@ -6,10 +6,11 @@ from adapters.messaging import MessagingUnavailable, RecipientRefused
 from adapters.payments import BadProviderCredentials, CardDeclined, OutcomeUnknown, ProcessingErrorDecline, ProviderUnavailable
 from adapters.postgres import DatabaseUnavailable
 from adapters.topology_declared import declared_rabbitmq
-from orders.errors import AlreadyDone, BadMessage, LostRace, NotAllowed, NotFound, Stale
+from orders.errors import AlreadyDone, BadMessage, DependencyDown, LostRace, NotAllowed, NotFound, PeerAway, Stale
 from orders.names import DEAD_LETTERS, POISON
+from orders.tiers import TIERS
 from outbox.transition import DriverTaken
-from workers.judge import TIERS, Ack, Again, Park, Verdict, Wait, judge, worth_a_quick_try
+from workers.judge import LONGEST_FREE_WAIT_S, Ack, Again, Park, Verdict, Wait, judge, worth_a_quick_try
 from workers.ports import NoDriverAvailable, NotDelivered, RestaurantUnreachable, UnknownRestaurant
 
 FIRST, SECOND, THIRD = (Wait(tier) for tier in TIERS)
@@ -29,6 +30,8 @@ FIRST, SECOND, THIRD = (Wait(tier) for tier in TIERS)
         (RecipientRefused(400), Park("recipient-refused", DEAD_LETTERS)),
         (NotFound(), Park("not-found", DEAD_LETTERS)),
         (DatabaseUnavailable(), Again()),
+        (DependencyDown(), Again()),
+        (PeerAway(), Wait(TIERS[0], spends=False)),
         (NoDriverAvailable(), FIRST),
         (ProviderUnavailable(), FIRST),
         (LostRace(), FIRST),
@@ -58,6 +61,24 @@ def test_neither_an_absent_database_nor_a_search_for_a_driver_is_ever_parked(att
     assert judge(NoDriverAvailable(), attempt) == FIRST
 
 
+@pytest.mark.parametrize(
+    ("waited_s", "tier"), [(0, 0), (59, 0), (61, 0), (299, 0), (300, 1), (899, 1), (900, 2), (LONGEST_FREE_WAIT_S - 1, 2)]
+)
+@pytest.mark.parametrize("attempt", [1, 4])
+def test_a_peer_that_is_away_costs_no_attempt_and_at_most_as_long_again(attempt: int, waited_s: float, tier: int) -> None:
+    assert judge(PeerAway(), attempt, waited_s=waited_s) == Wait(TIERS[tier], spends=False)
+
+
+def test_a_peer_that_stays_away_costs_attempts_in_the_end_so_that_nothing_circulates_for_ever() -> None:
+    verdicts = [judge(PeerAway(), attempt, waited_s=LONGEST_FREE_WAIT_S) for attempt in (1, 2, 3, 4)]
+    assert verdicts == [FIRST, SECOND, THIRD, Park("peer-away", DEAD_LETTERS)]
+
+
+@pytest.mark.parametrize("attempt", [1, 4, 1_000])
+def test_a_dependency_that_is_down_puts_its_messages_back_however_long_it_takes(attempt: int) -> None:
+    assert judge(DependencyDown(), attempt, waited_s=1e9) == Again()
+
+
 @pytest.mark.parametrize("error", [ProviderUnavailable(), OutcomeUnknown(), LostRace(), MessagingUnavailable(), KeyError()])
 def test_what_may_pass_in_a_moment_is_tried_again_at_once(error: Exception) -> None:
     assert worth_a_quick_try(error)
@@ -65,7 +86,16 @@ def test_what_may_pass_in_a_moment_is_tried_again_at_once(error: Exception) -> N
 
 @pytest.mark.parametrize(
     "error",
-    [Stale(), BadMessage(), NotFound(), DatabaseUnavailable(), NoDriverAvailable(), ProcessingErrorDecline("processing_error")],
+    [
+        Stale(),
+        BadMessage(),
+        NotFound(),
+        DatabaseUnavailable(),
+        DependencyDown(),
+        PeerAway(),
+        NoDriverAvailable(),
+        ProcessingErrorDecline("processing_error"),
+    ],
 )
 def test_what_cannot_pass_in_a_moment_is_not(error: Exception) -> None:
     assert not worth_a_quick_try(error)

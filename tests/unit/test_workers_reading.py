@@ -6,14 +6,15 @@ import msgspec
 import pytest
 from pamqp.encode import field_table
 
-from adapters.rabbitmq_consumer import Delivery
+from adapters.rabbitmq_consumer import Delivery, Settles
 from orders.commands import ChargePayment, command_id
 from orders.errors import BadMessage
 from orders.ids import new_id
 from orders.names import Command
 from orders.parking import ATTEMPTS, FIRST_FAILED_AT
+from orders.tiers import TIERS
 from tests.making import NOW
-from workers.judge import TIERS, Wait
+from workers.judge import Wait
 from workers.moves import Mover
 from workers.task import read
 from workers.trail import attempts
@@ -27,6 +28,11 @@ class _Nobody:
 
     async def ack(self) -> None: ...
     async def nack(self, *, requeue: bool = True) -> None: ...
+
+
+def nobody() -> Settles:
+    """Settles nothing."""
+    return _Nobody()
 
 
 def _delivery(body: Any = None, queue: str = "payments", **changed: Any) -> Delivery:
@@ -66,6 +72,8 @@ def test_a_command_is_read_with_its_identity_and_trace() -> None:
         _delivery(schemaversion="2"),
         _delivery(schemaversion="one"),
         _delivery(queue="drivers"),
+        _delivery(b"[" * 1_000_001),
+        _delivery(type="order.placed"),
     ],
 )
 def test_what_nobody_can_read_is_a_bad_message(delivery: Delivery) -> None:
