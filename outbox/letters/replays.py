@@ -13,6 +13,7 @@ from orders.ids import new_id
 from outbox.alerts import clear_alert
 from outbox.letters import replays_sql as sql
 from outbox.letters.model import LetterFilter, NothingMatches
+from outbox.letters.searching_sql import PLAN_FOR_VALUES
 from outbox.letters.sending import check_reason, writing
 from outbox.letters.stepping import STOPPED, step
 from outbox.transition import Executor
@@ -122,6 +123,7 @@ async def create(
         await conn.execute(
             sql.OPEN, replay_id, msgspec.to_builtins(wanted), limit, reason.strip(), per_second, actor, now
         )  # fmt: skip
+        await conn.execute(PLAN_FOR_VALUES)
         total = await conn.fetchval(sql.CHOOSE, limit, *_arguments(wanted), now, replay_id)
         if not total:
             raise NothingMatches(
