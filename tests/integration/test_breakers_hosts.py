@@ -1,7 +1,6 @@
 """One restaurant's host away or slow among others: its messages wait, theirs do not, and it costs no attempt."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -158,18 +157,14 @@ async def test_a_host_that_refuses_a_message_is_not_away_and_the_message_spends_
     assert bad.asked >= 3 * 4
 
 
-async def test_a_host_that_hangs_holds_up_the_others_for_half_a_second_at_most(
-    ground: Ground, bad: Kitchen, good: Kitchen
-) -> None:
+async def test_a_host_that_hangs_does_not_take_all_hands(ground: Ground, bad: Kitchen, good: Kitchen) -> None:
     theirs, others = await orders_for(ground, bad, 60), await orders_for(ground, good, 60)
-    bad.pause_s = 30
-    settings = msgspec.structs.replace(ground.settings, time_scale=1.0, webhook_timeout_ms=3_000, worker_concurrency=16)
+    bad.pause_s = 60
+    settings = msgspec.structs.replace(ground.settings, time_scale=1.0, webhook_timeout_ms=30_000, worker_concurrency=16)
     await send(ground, theirs)  # all of them before the others
     await send(ground, others)
-    began = time.monotonic()
     async with running(settings, Queue.RESTAURANTS):
-        await eventually(lambda: told(ground, others))
-        assert time.monotonic() - began < 3
+        await eventually(lambda: told(ground, others), 25)  # before the first call that hangs has ended
     assert bad.most_at_once <= 4
 
 

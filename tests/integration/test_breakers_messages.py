@@ -63,7 +63,7 @@ async def test_with_sms_away_pushes_go_on_and_sms_wait_in_a_tier_without_spendin
     settings = msgspec.structs.replace(ways.settings, time_scale=1.0)  # so that they can be looked at in their tier
     async with running(settings, Queue.NOTIFICATIONS):
         await tell(ground, order, 20)
-        await eventually(lambda: sent(ways.push, "push", 20), 5)
+        await eventually(lambda: sent(ways.push, "push", 20))
         await eventually(lambda: emptied(ground))
         await alerts(ground, "sms")
         assert await ground.consumers(Queue.NOTIFICATIONS) == 1
@@ -78,7 +78,7 @@ async def test_sms_that_waited_are_sent_once_when_they_can_be(ground: Ground, wa
     async with running(ways.settings, Queue.NOTIFICATIONS):
         await eventually(lambda: alerts(ground, "sms"))
         await tell(ground, order, 10)
-        await eventually(lambda: sent(ways.push, "push", 10), 5)
+        await eventually(lambda: sent(ways.push, "push", 10))
         await ways.sms.behave(outage=None)
         await eventually(lambda: sent(ways.sms, "sms", 10))
         await eventually(lambda: alerts(ground))
@@ -87,14 +87,15 @@ async def test_sms_that_waited_are_sent_once_when_they_can_be(ground: Ground, wa
 
 async def test_with_pushes_away_sms_go_on_and_a_push_fails_at_once(ground: Ground, ways: Ways) -> None:
     order = await walked(ground.pool, State.DRIVER_ASSIGNED)
-    await ways.push.behave(outage="timeout", hang_s=1)
-    async with running(ways.settings, Queue.NOTIFICATIONS):
+    await ways.push.behave(outage="timeout", hang_s=10)
+    settings = msgspec.structs.replace(ways.settings, messaging_timeout_ms=2_000)
+    async with running(settings, Queue.NOTIFICATIONS):
         await eventually(lambda: alerts(ground, "push"))
         began = asyncio.get_running_loop().time()
         await tell(ground, order, 40)
-        await eventually(lambda: sent(ways.sms, "sms", 40), 5)
+        await eventually(lambda: sent(ways.sms, "sms", 40))
         await eventually(lambda: emptied(ground))
-        assert asyncio.get_running_loop().time() - began < 3  # each by itself would have waited for half a second
+        assert asyncio.get_running_loop().time() - began < 8  # 40 pushes, 8 at once, each for 2 s, would take 10
     assert await ways.push.taken("push") == []
     assert await ground.depth(DEAD_LETTERS) == 0
 

@@ -91,16 +91,19 @@ async def test_half_an_hour_without_the_provider_costs_no_order_an_attempt(
     for order in orders:
         await ground.send(order, Command.PAYMENT_CHARGE)
     before = waits()
-    length_s = HALF_AN_HOUR_S / ground.settings.time_scale
-    await world.behave(outage=outage, until_s=length_s, hang_s=2)
+    over = asyncio.create_task(asyncio.sleep(HALF_AN_HOUR_S / ground.settings.time_scale))
+    await world.behave(outage=outage, until_s=8 if outage == "refuse" else None, hang_s=2)  # who refuses cannot be told
     async with running(settings):
-        await eventually(lambda: alerts(ground, "payment-provider"), length_s)
-        await eventually(lambda: paused(ground, Queue.PAYMENTS), length_s)
+        await eventually(lambda: alerts(ground, "payment-provider"))
+        await eventually(lambda: paused(ground, Queue.PAYMENTS))
         other = await placed(ground.pool)
         await ground.send(other, Command.ORDER_CANCEL, reason="customer")
-        await eventually(lambda: moved(ground, other, State.CANCELLED), length_s)
+        await eventually(lambda: moved(ground, other, State.CANCELLED))
         await paused(ground, Queue.PAYMENTS)
         assert [await ground.consumers(queue) for queue in Queue if queue is not Queue.PAYMENTS] == [1, 1, 1, 1]
+        await over
+        if outage != "refuse":
+            await world.behave(outage=None)
         await eventually(lambda: confirmed(ground, orders))
         await eventually(lambda: alerts(ground))
     assert waits() == before
