@@ -6,6 +6,7 @@ from typing import Any, Final
 from gateway.problems import BASE, CATALOGUE
 from orders.lifecycle import FAILURES, TABLE, diagram
 from orders.names import State, audit_action
+from outbox.letters.library import LIBRARY
 from tests.making import REPOSITORY
 
 
@@ -66,7 +67,50 @@ def problems_page() -> str:
     return head + "\n".join(lines) + "\n"
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"lifecycle.md": lifecycle_page, "problems.md": problems_page}
+def fixes_page() -> str:
+    """What docs/fixes.md must say."""
+    head = (
+        "# Automatic fixes\n\n"
+        "A rule names the letters that it is about (`match`), what is done with them (`action`), how often an hour and how often for\n"
+        "one letter, and until when. The first rule that is about a letter and not used up on it takes it: people's before those\n"
+        "of the library, then by name. A rule is used at most once for one failure of a letter, never on a letter or group that is\n"
+        "snoozed, and every use is in the letter's history and in the audit trail of its order.\n\n"
+        "Refused are rules that match everything, that would send the same again without a bound, that patch what moves money or\n"
+        "give up a refund. `rushline dlq rules dry-run` says what a rule would have done to past letters; nothing is written.\n\n"
+        "```json\n"
+        '{"name": "sms-template-typo", "match": {"types": ["notification.sms"],\n'
+        '  "body": [{"path": "$.template", "equals": "payment_faild"}]},\n'
+        ' "action": {"do": "patch", "patch": {"template": "payment_failed"}},\n'
+        ' "per_hour": 100, "per_letter": 1, "expires_at": "2026-06-01T00:00:00Z"}\n'
+        "```\n\n"
+        "| match | |\n|---|---|\n"
+        "| `fingerprint`, `category`, `consumer`, `reason`, `error` | one value |\n"
+        "| `failure_types`, `types` | any of several |\n"
+        "| `min_attempts`, `max_attempts`, `min_generation`, `max_generation` | bounds; how often it was parked is its generation |\n"
+        "| `body` | conditions on one place each: `path` (of RFC 9535: `$.a['b'][0]`) with `equals`, `in` or `exists` |\n\n"
+        "| action | |\n|---|---|\n"
+        '| `{"do": "replay"}` | send it again as it is |\n'
+        '| `{"do": "patch", "patch": {…}}` | apply a JSON Merge Patch (RFC 7396), then send it again |\n'
+        '| `{"do": "delay", "for_s": 900}` or `"until": "…"` | snooze it until then, then send it again |\n'
+        '| `{"do": "compensate", "reason": "…"}` | cancel its order, which undoes what was done for it |\n'
+        '| `{"do": "discard", "reason": "…", "after_s": 86400}` | give it up, so long after it was parked |\n\n'
+        "## The library\n\n"
+        "Shipped with the system, made from `outbox/letters/library.py`. They can be switched and limited; to change what one does,\n"
+        "copy it under another name. To write this page again:\n\n"
+        "    .venv/bin/python -m tests.pages\n\n"
+    )
+    lines = ["| rule | shipped | an hour | a letter | why |", "|---|---|---|---|---|"]
+    for fix in LIBRARY:
+        state = "on" if fix.enabled else "off"
+        lines.append(f"| `library/{fix.name}` | {state} | {fix.per_hour} | {fix.per_letter} | {fix.description} |")
+    return head + "\n".join(lines) + "\n"
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "lifecycle.md": lifecycle_page,
+    "problems.md": problems_page,
+    "fixes.md": fixes_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -29,7 +29,8 @@ from outbox.letters.model import LetterMoved, LetterState
 from outbox.letters.recording import in_one_transaction
 from outbox.letters.rule_model import Patch, Rule
 from outbox.letters.rules import list_rules
-from outbox.letters.waiting import HOUR_S, Chosen, Group, Room, Seen, Used, choose, room_for, waits_until, within_limits
+from outbox.letters.uses import on_letters
+from outbox.letters.waiting import HOUR_S, Chosen, Group, Room, Seen, choose, room_for, waits_until, within_limits
 
 LOOK: Final = 200  # letters looked at in one step
 _USES: Final = 50  # and mended
@@ -77,7 +78,7 @@ async def _sort(
             later.append((letter, letter.snoozed_until, None))
         else:
             awake.append(letter)
-    used = await _used(conn, awake) if rules else {}
+    used = await on_letters(conn, [letter.letter_id for letter in awake])
     chosen = []
     for letter in awake:
         found = choose(rules, letter, used)
@@ -94,11 +95,6 @@ async def _sort(
         await conn.execute(sql.LEAVE, [letter.letter_id for letter in gone], [letter.changes for letter in gone])
     await _put_off(conn, later)
     return fixable, len(gone) + len(later)
-
-
-async def _used(conn: Connection, letters: Sequence[Seen]) -> dict[tuple[str, str], Used]:
-    records = await conn.fetch(sql.USED, [letter.letter_id for letter in letters])
-    return {(record["letter_id"], record["rule_id"]): Used(record["times"], record["outcome"]) for record in records}
 
 
 async def _rooms(conn: Connection, chosen: Sequence[Chosen], settings: Settings, now: datetime) -> dict[str, Room]:
@@ -134,6 +130,7 @@ async def _use(pool: Pool, chosen: Chosen, settings: Settings, now: datetime) ->
     except Exception:
         # One letter that our code stumbles over must not hold up all that are behind it.
         log.exception("an automatic fix broke", rule=chosen.rule.name, letter_id=chosen.letter.letter_id)
+        metrics.FIXES.labels(chosen.rule.name, "broke").inc()
         async with transaction(pool) as conn:
             await _put_off(conn, [(chosen.letter, now + _BROKEN, None)])
         return 1

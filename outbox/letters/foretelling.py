@@ -18,7 +18,8 @@ from outbox.letters.model import LetterState, Source
 from outbox.letters.patching import difference, patched
 from outbox.letters.readable import unreadable
 from outbox.letters.rule_model import Compensate, Delay, Discard, Patch, Replay, Rule, as_rule
-from outbox.letters.waiting import Group, Seen, Used, choose, waits_until
+from outbox.letters.uses import on_letters
+from outbox.letters.waiting import Group, Seen, choose, waits_until
 from outbox.transition import Executor
 
 MOST_LETTERS: Final = 200_000  # looked at; beyond them the answer is `complete: false`
@@ -77,7 +78,7 @@ async def dry_run(db: Executor, rule: Rule, *, now: datetime, days: int = 30) ->
         async for page in _past(conn, rule, now - timedelta(days=days), told):
             matching = [letter for letter in page if matches(rule.match, letter)]
             open_now = [letter for letter in matching if letter.state is LetterState.OPEN]
-            used = await _used(conn, open_now)
+            used = await on_letters(conn, [letter.letter_id for letter in open_now])
             for letter in open_now:
                 chosen = choose(rules, letter, used)
                 told.open += chosen is not None and _is(chosen.rule, rule)
@@ -130,13 +131,6 @@ async def _groups(conn: Connection, rule: Rule, since: datetime) -> AsyncIterato
             if may_match(rule.match, group):
                 yield group.fingerprint
         after = page[-1].fingerprint
-
-
-async def _used(conn: Connection, letters: Sequence[Seen]) -> dict[tuple[str, str], Used]:
-    if not letters:
-        return {}
-    records = await conn.fetch(sql.USED, [letter.letter_id for letter in letters])
-    return {(record["letter_id"], record["rule_id"]): Used(record["times"], record["outcome"]) for record in records}
 
 
 def _tell(told: DryRun, rule: Rule, letter: _Past, now: datetime) -> None:

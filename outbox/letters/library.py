@@ -12,7 +12,7 @@ import msgspec
 
 from adapters.postgres import Pool
 from orders.failures import Category, FailureType
-from orders.names import Command, Fact
+from orders.names import Command, Fact, audit_action
 from outbox.letters import rules
 from outbox.letters.matching import Match
 from outbox.letters.rule_model import SHIPPED_PREFIX, Action, Delay, Discard, Rule
@@ -21,6 +21,7 @@ _LIFE: Final = timedelta(days=365)
 _QUARTER_S: Final = 900
 _HOUR_S: Final = 3_600
 _DAY_S: Final = 86_400
+_FACTS: Final = tuple(sorted({*(fact.value for fact in Fact), *map(audit_action, Fact)}))  # on either topic
 
 
 class Fix(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ LIBRARY: Final = (
         description="A fact that a stream could not apply holds back later facts of its order. Most such failures end with a "
         "deploy or with the database's trouble, so the fact is woken once an hour, three times; after that it is a bug, and "
         "somebody must look. Waking an applied fact does nothing: positions tell.",
-        match=Match(types=tuple(fact.value for fact in Fact), category=Category.TRANSIENT),
+        match=Match(types=_FACTS, category=Category.TRANSIENT),
         action=Delay(for_s=_HOUR_S),
     ),
     Fix(

@@ -10,7 +10,7 @@ import msgspec
 from orders.commands import BODY_OF
 from orders.errors import Invalid, Refuse
 from orders.failures import CATEGORY, Category, FailureType
-from orders.names import Command, Fact
+from orders.names import Command, Fact, audit_action
 from orders.rerouting import CLOSING_TIME, REROUTED_AFTER
 from outbox.letters import patching
 from outbox.letters.matching import Condition, Match, parse
@@ -30,7 +30,7 @@ _MOST_CONDITIONS: Final = 10
 _MOST_VALUES: Final = 100
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/:-]{0,99}")
 _SLUG: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
-_TYPES: Final = frozenset(each.value for each in (*Command, *Fact))
+_TYPES: Final = frozenset({*(each.value for each in (*Command, *Fact)), *map(audit_action, Fact)})
 _IN_EVERY_BODY: Final = ((), ("order_id",), ("position",))
 # What `order.cancel` reads as more than words.
 _MEANS_MORE: Final = frozenset({"fraud", CLOSING_TIME, *REROUTED_AFTER})
@@ -98,7 +98,7 @@ def _check_match(match: Match) -> None:
             raise Invalid(f"match.{name}", f"give 1 to {_LONGEST} characters")
     for number, kind in enumerate(match.types):
         if kind not in _TYPES:
-            raise Invalid(f"match.types[{number}]", f"there is no command or fact {kind[:50]!r}")
+            raise Invalid(f"match.types[{number}]", f"there is no command, fact or audit action {kind[:50]!r}")
     _check_bounds(match.min_attempts, match.max_attempts, "attempts")
     _check_bounds(match.min_generation, match.max_generation, "generation")
     if len(match.body) > _MOST_CONDITIONS:

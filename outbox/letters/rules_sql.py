@@ -77,14 +77,6 @@ LEFT JOIN LATERAL (
 ORDER BY q.due_at, q.letter_id
 """
 
-# How often rules were used on these letters, and whether for the failure that they have now.
-USED: Final[LiteralString] = """
-SELECT u.letter_id, u.rule_id, count(*) AS times,
-       max(u.outcome) FILTER (WHERE u.generation = l.generation) AS outcome
-FROM letter_rule_uses u JOIN dead_letters l USING (letter_id)
-WHERE u.letter_id = ANY ($1::text[]) GROUP BY u.letter_id, u.rule_id
-"""
-
 # Per rule: its uses since a time, the first of them, and up to when letters wait for room under its limit.
 LIMITS: Final[LiteralString] = """
 SELECT r.rule_id, count(u.at) AS used, min(u.at) AS first_at,
