@@ -56,6 +56,7 @@ class World:
 
     def __init__(self, payments: StripePayments, base: str, session: aiohttp.ClientSession) -> None:
         self.payments: Payments = payments
+        self.adapter = payments
         self._base, self._session = base, session
 
     async def behave(self, **knobs: object) -> None:

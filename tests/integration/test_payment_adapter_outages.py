@@ -13,6 +13,7 @@ from aiohttp import web
 from adapters.payments import (
     BadProviderCredentials,
     CardDeclined,
+    OutcomeUnknown,
     ProviderUnavailable,
 )
 from adapters.settings import Settings
@@ -45,6 +46,17 @@ async def test_too_many_requests_were_certainly_not_executed(world: World, order
         await world.payments.create(order_id, 2_500, "EUR", "pm_card_visa")
     await world.behave(rate_limit_rate=0)
     assert (await world.payments.create(order_id, 2_500, "EUR", "pm_card_visa")).status == "requires_confirmation"
+
+
+@pytest.mark.parametrize("outage", ["500", "timeout"])
+async def test_a_probe_knows_an_outage_from_a_provider_that_is_there(world: World, outage: str) -> None:
+    probe = world.adapter.probe
+    await probe()
+    await world.behave(outage=outage, hang_s=1)
+    with pytest.raises(OutcomeUnknown):
+        await probe()
+    await world.behave(outage=None)
+    await probe()
 
 
 async def test_a_port_that_refuses_was_certainly_not_reached(world: World, order_id: str) -> None:

@@ -95,6 +95,17 @@ async def test_an_outage_is_for_later(world: World, outage: str) -> None:
     assert len(await world.recorded("sms")) == 1
 
 
+@pytest.mark.parametrize("outage", ["500", "429", "timeout"])
+async def test_a_probe_sends_nothing_and_knows_an_outage(world: World, outage: str) -> None:
+    for probe in (world.messaging.probe_sms, world.messaging.probe_push):
+        await probe()
+        await world.behave(outage=outage, hang_s=1)
+        with pytest.raises(MessagingUnavailable):
+            await probe()
+        await world.behave(outage=None)
+    assert [await world.recorded(kind) for kind in ("sms", "push")] == [[], []]
+
+
 async def test_a_message_that_the_provider_cannot_read_is_refused(world: World) -> None:
     with pytest.raises(RecipientRefused):
         await world.messaging.send_push("cus_1", "t", "b" * 70_000, {})
