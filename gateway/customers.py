@@ -106,8 +106,10 @@ async def _stream(gateway: Gateway, order_id: str, after: int) -> AsyncGenerator
 
 def _told(fact: FactBody) -> dict[str, Any]:
     """What a customer is told of a step: not which rule found fraud, not who on the other side acted."""
-    told = {"order_id": fact.order_id, "position": fact.position, "type": fact.type.value, "status": fact.state,
-            "occurred_at": fact.occurred_at, "reason": fact.reason, "driver_id": fact.driver_id}  # fmt: skip
+    told: dict[str, Any] = {
+        "order_id": fact.order_id, "position": fact.position, "type": fact.type.value, "status": fact.state,
+        "occurred_at": fact.occurred_at, "reason": fact.reason, "driver_id": fact.driver_id,
+    }  # fmt: skip
     if "unavailable_items" in fact.data:
         told["unavailable_items"] = fact.data["unavailable_items"]
     if fact.type is Fact.ORDER_REROUTED:

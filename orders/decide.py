@@ -109,7 +109,7 @@ def decide(order: Order, wish: Wish, cause: Cause, now: datetime, wait: Wait) ->
         headers=headers,
         take_driver=wish.take_driver,
         free_driver=wish.free_driver or (order.driver_id if target in FINAL and row.to else None),
-        failure=failure and Failure(failure, wish.reason or failure.value, cause.service),
+        failure=Failure(failure, wish.reason or failure.value, cause.service) if failure else None,
     )
 
 

@@ -196,7 +196,9 @@ def row_for(action: Action, state: State) -> Row:
 def failure_of(action: Action, reason: str | None) -> FailureType | None:
     """What operators call this outcome of an order. None where nothing failed."""
     reasons = FAILURES.get(action)
-    return reasons and (reasons.get(reason) or reasons.get(None))
+    if reasons is None:
+        return None
+    return reasons[reason] if reason in reasons else reasons.get(None)
 
 
 def diagram() -> str:

@@ -82,10 +82,13 @@ class City:
         return await move(self.ground.pool, order.order_id, wish, cause, waits(self.settings))
 
     def told(self, order: Order) -> list[tuple[str, str]]:
-        """What the restaurants were told about this order: who, and what."""
-        return [
-            (who, body["type"]) for who, _, body in self.fakes.restaurants.named("tell") if body["order_id"] == order.order_id
-        ]
+        """What the restaurants were told about this order: who, and what. The same message again is no news to them."""
+        messages = {
+            message_id: (who, body["type"])
+            for who, message_id, body in self.fakes.restaurants.named("tell")
+            if body["order_id"] == order.order_id
+        }
+        return list(messages.values())
 
     async def facts(self, order: Order) -> list[str]:
         rows = await self.ground.pool.fetch(
