@@ -15,5 +15,5 @@ def fingerprint(consumer: str, kind: str, failure_type: str, error: str, stack: 
     """
     frames = _FRAME.findall(stack)
     innermost = "/".join(frames[-1]) if frames else ""
-    parts = "\x00".join((consumer, kind, failure_type, error, innermost))
+    parts = f"{consumer}\x00{kind}\x00{failure_type}\x00{error}\x00{innermost}"
     return hashlib.sha256(parts.encode()).hexdigest()[:_DIGITS]
