@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import aio_pika
+import aiohttp
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
@@ -14,7 +15,7 @@ from orders.names import COMMANDS_EXCHANGE, DEAD_LETTERS, POISON, Command, Queue
 from orders.order import Order
 from orders.parking import ATTEMPTS, CONSUMER, FAILURE, LAST_MESSAGE, QUARANTINED_AT, REASON
 from tests.fake_ports import FakePorts
-from tests.integration.workers_ground import Ground, Letter, ground
+from tests.integration.workers_ground import NAME, Ground, Letter, ground
 from tests.making import eventually, placed
 from tests.unit.test_workers_reading import nobody
 from workers.isolation import MOST_STARTS, message_key
@@ -28,11 +29,20 @@ def _headers(order: Order, **changed: Any) -> dict[str, Any]:
     return {f"cloudEvents_{name}": value for name, value in headers.items() if value is not None}
 
 
-async def _publish(ground: Ground, body: bytes, headers: dict[str, Any], key: str, message_id: str | None = "m") -> None:
+async def _publish(ground: Ground, body: bytes, headers: dict[str, Any], key: str, message_id: str = "m") -> None:
     async with await aio_pika.connect(ground.settings.rabbitmq_url) as connection:
-        channel = await connection.channel(publisher_confirms=False)  # with confirms the driver makes an id where there is none
-        exchange = await channel.get_exchange(COMMANDS_EXCHANGE)
+        exchange = await (await connection.channel()).get_exchange(COMMANDS_EXCHANGE)
         await exchange.publish(aio_pika.Message(body, headers=headers, priority=2, message_id=message_id), key)
+
+
+async def _publish_without_id(ground: Ground, body: bytes, headers: dict[str, Any], key: str) -> None:
+    """As the RabbitMQ UI does. A driver would make an id of its own."""
+    message = {"routing_key": key, "payload": body.decode(), "payload_encoding": "string", "properties": {"headers": headers}}
+    async with (
+        aiohttp.ClientSession(ground.management, raise_for_status=True) as session,
+        session.post(f"exchanges/{NAME}/{COMMANDS_EXCHANGE}/publish", json=message) as answer,
+    ):
+        assert (await answer.json())["routed"]
 
 
 async def _quarantined(ground: Ground, fakes: FakePorts) -> Letter:
@@ -117,7 +127,10 @@ async def test_what_killed_its_worker_often_enough_is_not_even_looked_into(groun
     fakes.payments.before["create"] = [asyncio.CancelledError()]  # let go once, so that it comes redelivered
     ((_, entry),) = order.pending.items()
     body = msgspec.json.encode(entry.body)
-    await _publish(ground, body, _headers(order), "payment.charge", message_id)
+    if message_id is None:
+        await _publish_without_id(ground, body, _headers(order), "payment.charge")
+    else:
+        await _publish(ground, body, _headers(order), "payment.charge", message_id)
 
     async def taken() -> None:
         assert fakes.payments.named("create")
