@@ -13,6 +13,7 @@ SOURCE: Final = Path(__file__).resolve().parent.parent / "broker-config"
 COMMANDS: Final = "commands"
 POISON: Final = "orders.dlq.poison"
 HIGHEST_PRIORITY: Final = 5
+_MOST_DELIVERIES: Final = 1_000
 
 Kind = Literal["exchange", "queue", "binding", "policy", "topic", "retention"]
 Problem = Literal["missing", "different", "extra"]
@@ -132,11 +133,18 @@ def _arguments(queue: Queue, release: tuple[int, int]) -> dict[str, Any]:
 
 
 def _policies(topology: RabbitTopology, release: tuple[int, int]) -> list[dict[str, Any]]:
-    """A quorum work queue drops a message after 20 deliveries that nobody settled. It goes to the poison queue instead."""
+    """A quorum work queue drops a message after 20 deliveries that nobody settled. It goes to the poison queue instead, and much
+    later: what is put back because a dependency is away counts as a delivery too. What kills its worker the workers find.
+    """
     if release < (4, 3):
         return []
     work = "|".join(queue.name for queue in topology.queues if queue.kind == "work")
-    kept = {"dead-letter-exchange": POISON, "dead-letter-strategy": "at-least-once", "overflow": "reject-publish"}
+    kept = {
+        "dead-letter-exchange": POISON,
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
+        "delivery-limit": _MOST_DELIVERIES,
+    }
     return [
         {
             "vhost": "/", "name": "work-poison", "pattern": f"^({work})$", "apply-to": "quorum_queues", "priority": 0,
