@@ -8,7 +8,7 @@ import pytest
 
 from orders import parking
 from orders.errors import Invalid
-from orders.names import Command, Fact, State
+from orders.names import Command, Fact, Money, State
 from orders.order import Order
 from outbox.letters import editing
 from outbox.letters.editing import EditDecided, EditState, NoSuchEdit
@@ -110,7 +110,7 @@ async def test_a_charge_is_edited_by_one_and_approved_by_another_and_then_really
     async with going_on(clean, fakes):
 
         async def charged() -> None:
-            assert (await clean.order(order.order_id)).state is State.PAYMENT_CONFIRMED
+            assert (await clean.order(order.order_id)).money is Money.CAPTURED
             assert (await letter(clean, broken.letter_id)).state is LetterState.RESOLVED
 
         await eventually(charged)
