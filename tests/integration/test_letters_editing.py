@@ -27,6 +27,7 @@ from tests.fake_ports import FakePorts
 from tests.integration.replays_ground import (
     ANN,
     BOB,
+    NumberBarred,
     clean,
     everything,
     failed,
@@ -255,6 +256,34 @@ async def test_what_was_edited_and_failed_again_goes_out_edited_when_it_is_repla
     await settle(clean.pool, original.letter_id, outcome="done", now=now())
     ended = await letter(clean, original.letter_id)
     assert (ended.resolution, ended.resolved_by, ended.body) == ("edited", BOB, original.body)
+
+
+async def test_with_a_real_worker_an_edit_that_fails_again_keeps_the_original_and_its_lineage(clean: Ground) -> None:
+    fakes = FakePorts()
+    fakes.messages.always["sms"] = NumberBarred("still barred")
+    await park(clean, original := failed(await placed(clean.pool), template="payment_faild"))
+    body = _edited(original, template="payment_failed")
+    async with going_on(clean, fakes):
+        edit = await editing.propose(clean.pool, original.letter_id, body, reason="a typo", actor=ANN, now=now())
+
+        async def open_again() -> None:
+            again = await letter(clean, original.letter_id)
+            assert (again.state, again.generation) == (LetterState.OPEN, 2)
+
+        await eventually(open_again)
+        assert (await letter(clean, original.letter_id)).body == original.body
+        assert await editing.latest_body(clean.pool, original.letter_id) == body
+        fakes.messages.always.clear()
+        await replay_one(clean.pool, original.letter_id, actor=BOB, now=now())
+
+        async def resolved() -> None:
+            assert (await letter(clean, original.letter_id)).resolution == "edited"
+
+        await eventually(resolved)
+    assert await history(clean, original.letter_id) == [
+        ("edited", ANN), ("sent", ANN), ("failed_again", "notifications"), ("sent", BOB), ("resolved", BOB),
+    ]  # fmt: skip
+    assert [each.edit_id for each in await editing.list_edits(clean.pool, letter_id=original.letter_id)] == [edit.edit_id]
 
 
 async def test_a_body_of_a_newer_schema_can_be_rewritten_in_ours(clean: Ground) -> None:
