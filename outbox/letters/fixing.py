@@ -33,7 +33,7 @@ from outbox.letters.uses import on_letters
 from outbox.letters.waiting import HOUR_S, Chosen, Group, Room, Seen, choose, room_for, waits_until, within_limits
 
 LOOK: Final = 200  # letters looked at in one step
-_USES: Final = 50  # and mended
+_USES: Final = 20  # and mended, so that the keeper comes to its other work within a second
 _SWEEP: Final = 500
 _GROUPS: Final = 500
 _BROKEN: Final = timedelta(minutes=15)  # before a letter is tried again that our own code stumbled over

@@ -144,7 +144,7 @@ WHERE fingerprint > $1 AND open > 0 ORDER BY fingerprint LIMIT $2
 SWEEP_IN: Final[LiteralString] = """
 WITH page AS MATERIALIZED (
     SELECT letter_id, last_failed_at, parked_at FROM dead_letters
-    WHERE fingerprint = $1 AND state = 'open' AND ($2::timestamptz IS NULL OR (last_failed_at, letter_id) < ($2, $3))
+    WHERE fingerprint = $1 AND state = 'open' AND (last_failed_at, letter_id) < (coalesce($2, 'infinity'::timestamptz), $3)
     ORDER BY last_failed_at DESC, letter_id DESC LIMIT $4
 ), come_in AS (
     INSERT INTO letter_rule_queue AS q (letter_id, due_at) SELECT letter_id, least(parked_at, $5) FROM page ORDER BY letter_id
@@ -167,7 +167,7 @@ FROM dead_letters l
 LEFT JOIN LATERAL (
     SELECT body FROM letter_edits WHERE $6 AND letter_id = l.letter_id AND state = 'sent'
     ORDER BY coalesce(decided_at, proposed_at) DESC, edit_id DESC LIMIT 1) e ON true
-WHERE fingerprint = $1 AND state = $2 AND last_failed_at >= $3 AND ($4::timestamptz IS NULL OR (last_failed_at, letter_id) < ($4, $5))
+WHERE fingerprint = $1 AND state = $2 AND last_failed_at >= $3 AND (last_failed_at, letter_id) < (coalesce($4, 'infinity'::timestamptz), $5)
 ORDER BY last_failed_at DESC, letter_id DESC LIMIT $8
 """
 
