@@ -39,9 +39,13 @@ class Intake:
         self._pool = pool
         self._line: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
+        self._ended = False
 
     async def take(self, delivery: Delivery) -> None:
         """Stand in line; acknowledge once the letter is committed."""
+        if self._ended:
+            await delivery.release()
+            return
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
         self._line.append(waiting)
         self._arrived.set()
@@ -63,6 +67,7 @@ class Intake:
                 await self._record(self._next(), stop)
         finally:
             ended.cancel()
+            self._ended = True
             _tell(self._line, recorded=False)
             self._line.clear()
 

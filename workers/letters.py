@@ -12,7 +12,7 @@ from outbox.letters.keeper import Keeper
 from workers.intake import MOST, Intake
 
 SERVICE: Final = "worker-letters"
-_POISON_IN_HAND: Final = 8  # each of them may be large
+_POISON_IN_HAND: Final = 32  # each of them may have many megabytes
 _DRAIN_S: Final = 5.0
 
 

@@ -214,7 +214,7 @@ async def test_a_burst_of_five_thousand_failures_is_recorded_within_seconds(clea
             assert await clean.pool.fetchval("SELECT count(*) FROM dead_letters") == 5_000
 
         await eventually(recorded, 60)
-        assert time.perf_counter() - began < 10
+        assert time.perf_counter() - began < 30
         await _emptied(clean, 5_000)
 
 
