@@ -134,19 +134,32 @@ class Stream:
             raise _Broken(f"{type(error).__name__}: {error}") from error
 
     async def _find_failing(self, db: Connection, planned: Plan) -> dict[tuple[Partition, int], Problem]:
-        """Apply one by one, each under a savepoint; an order whose fact fails goes no further."""
+        """Halve what fails, each half under a savepoint, until a fact fails alone; its order goes no further."""
         failed: dict[tuple[Partition, int], Problem] = {}
         stopped: set[str] = set()
-        for item in planned.apply:
-            if item.order_id in stopped and item.position is not None:
-                continue
+
+        async def halve(items: Sequence[Incoming]) -> None:
+            middle = len(items) // 2
+            await attempt(items[:middle])
+            await attempt(items[middle:])
+
+        async def attempt(items: Sequence[Incoming]) -> None:
+            able = [item for item in items if item.position is None or item.order_id not in stopped]
+            if not able:
+                return
             try:
                 async with db.transaction():
-                    await self._apply(db, [item])
+                    await self._apply(db, able)
             except _Broken as error:
-                failed[item.partition, item.offset] = Problem.of(Kind.FAILED, error.__cause__ or error)
-                if item.position is not None:
-                    stopped.add(item.order_id)
+                first, *more = able
+                if more:
+                    await halve(able)
+                    return
+                failed[first.partition, first.offset] = Problem.of(Kind.FAILED, error.__cause__ or error)
+                if first.position is not None:
+                    stopped.add(first.order_id)
+
+        await halve(planned.apply)
         return failed
 
     async def _trouble(self, error: BaseException, stop: asyncio.Event) -> None:
