@@ -50,11 +50,12 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text
                      $9::text[], $10::text[], $11::smallint[], $12::timestamptz[])
 """
 
-# Restarts the wait of orders that are due and says which; one clock at a time, but two would do no harm.
+# Restarts the wait of orders that are due and says which; one clock at a time, but two would do no harm. A deadline that was
+# set by a process from before there was `deadline_position` counts from where its order is.
 DUE: Final[LiteralString] = """
 UPDATE orders SET deadline_at = $1::timestamptz + $2::interval WHERE order_id IN (
     SELECT order_id FROM orders WHERE deadline_at <= $1 ORDER BY deadline_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-RETURNING order_id, position, deadline, deadline_position, pending, traceparent
+RETURNING order_id, deadline, coalesce(deadline_position, position) AS deadline_position, pending, traceparent
 """
 
 # A lease, taken or renewed: the row comes back to whoever holds it now.

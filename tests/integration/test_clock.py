@@ -8,13 +8,15 @@ import pytest
 
 from adapters.postgres import Pool, connect
 from adapters.settings import Settings
-from orders.commands import read_command
+from orders.commands import OrderDeadline, read_command
 from orders.errors import NotFound
 from orders.lifecycle import Deadline
 from orders.names import State
 from outbox.clock import Clock
 from outbox.transition import finish, load
 from tests.making import empty, eventually, placed, quick, walked
+from workers.handlers.order_deadline import order_deadline
+from workers.outcome import Done
 
 LATER = timedelta(days=1)
 
@@ -69,6 +71,16 @@ async def test_each_wait_of_an_order_runs_out_by_its_own_name(
     await Clock(pool, settings).step(datetime.now(UTC) + LATER)
     body = await pool.fetchval("SELECT body FROM outbox WHERE type = 'order.deadline'")
     assert msgspec.json.decode(body)["kind"] == kind.value
+
+
+async def test_a_deadline_of_which_nobody_has_said_since_when_runs_out_all_the_same(settings: Settings, pool: Pool) -> None:
+    order = await walked(pool, State.RESTAURANT_NOTIFIED)
+    await pool.execute("UPDATE orders SET deadline_position = NULL")  # as a process of the release before leaves it
+    await Clock(pool, settings).step(datetime.now(UTC) + LATER)
+    body = await pool.fetchval("SELECT body FROM outbox WHERE type = 'order.deadline'")
+    command = msgspec.json.decode(body, type=OrderDeadline)
+    old, _ = await load(pool, order.order_id)
+    assert isinstance(await order_deadline(command, old), Done)
 
 
 async def test_a_stuck_order_gets_its_pending_commands_again_with_the_same_ids(settings: Settings, pool: Pool) -> None:

@@ -16,7 +16,8 @@ async def order_deadline(command: OrderDeadline, order: Order) -> Outcome:
         kind = Deadline(command.kind)
     except ValueError as error:
         raise BadMessage(f"there is no deadline {command.kind[:50]!r}") from error
-    if order.deadline is not kind or order.deadline_position != command.position:
+    since = order.deadline_position or order.position  # none: set by a process from before there was one
+    if order.deadline is not kind or since != command.position:
         raise Stale(f"the order no longer waits for {kind.value} since position {command.position}")
     return Done(_wish(kind, order))
 
