@@ -17,6 +17,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import checks as of_response
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi import checks
 
 from adapters.settings import Settings
@@ -98,7 +99,10 @@ def _try(operation: Any, mode: Any, headers: dict[str, str]) -> None:
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case: Any) -> None:
         # Query parameters that are unknown are ignored, and of one that is repeated the last counts, as everywhere on the web.
-        strict = [checks.negative_data_rejection] if len(operation.body) else []
+        body = case.meta.components.get(ParameterLocation.BODY)
+        strict = (
+            [checks.negative_data_rejection] if body is not None and body.mode == schemathesis.GenerationMode.NEGATIVE else []
+        )
         case.call_and_validate(headers=headers, checks=[*CHECKED, *strict])
 
     holds()
