@@ -16,6 +16,8 @@ import aiormq
 import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
+from adapters.rabbitmq_tolerance import read_anything
+
 _CONNECT_TIMEOUT_S: Final = 5
 _SUBSCRIBE_TIMEOUT_S: Final = 10
 _HEARTBEAT_S: Final = 10
@@ -106,6 +108,7 @@ class Consumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until stopped, connecting again as often as it takes; then finish what is in hand and release the rest."""
+        read_anything()
         pause_s = _SHORTEST_PAUSE_S
         try:
             while not stop.is_set():

@@ -1,12 +1,18 @@
 """What nobody can use is quarantined with its bytes, never tried again, and keeps nobody else waiting."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
 import aiohttp
+import aiormq
 import msgspec
 import pytest
+from aiormq.abc import ChannelFrame
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 from prometheus_client import REGISTRY
 
 from adapters.rabbitmq_consumer import Delivery
@@ -184,3 +190,32 @@ async def test_starts_that_lie_hours_apart_blame_nobody(ground: Ground) -> None:
     async with ground.working(fakes, Queue.PAYMENTS):
         await eventually(confirmed)
     assert await ground.depth(POISON) == 0
+
+
+@pytest.mark.parametrize("where", ["message id", "header name", "routing key", "time"])
+async def test_what_the_driver_cannot_decode_does_not_stop_its_queue(ground: Ground, where: str) -> None:
+    """Bytes that are no text where the protocol wants a text: the broker passes them on."""
+    strange, mended = b"\x07strange", b"\x07\xff\xferange"
+    there = datetime(2106, 1, 1, tzinfo=UTC)
+    if where == "time":
+        strange, mended = int(there.timestamp()).to_bytes(8), b"\x7f" * 8
+    if where == "routing key":
+        strange, mended = b"payment.strange", b"payment.\xff\xferange"
+    properties = Basic.Properties(
+        headers={"strange" if where == "header name" else "h": "x"},
+        message_id="strange" if where == "message id" else "m",
+        timestamp=there if where == "time" else None,
+    )
+    method = Basic.Publish(
+        exchange=COMMANDS_EXCHANGE, routing_key="payment.strange" if where == "routing key" else "payment.charge"
+    )
+    async with await aio_pika.connect(ground.settings.rabbitmq_url) as connection:
+        beneath = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
+        assert isinstance(beneath, aiormq.Channel)
+        frames = ChannelFrame.marshall(
+            beneath.number, [method, ContentHeader(body_size=1, properties=properties), ContentBody(b"?")]
+        )
+        assert strange in frames.payload
+        await beneath.write_queue.put(ChannelFrame(payload=frames.payload.replace(strange, mended), should_close=False))
+        letter = await _quarantined(ground, FakePorts())
+    assert letter.body == b"?"
