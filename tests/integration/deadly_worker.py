@@ -23,6 +23,7 @@ from workers.moves import Mover
 
 NOWHERE: Final = "nowhere"  # it lives; the provider is away
 CHARGE: Final = "charge"
+WORKS: Final = "works"  # in the place of the order: the provider is there
 STEPS: Final = ("before publish", "after publish", "before ack", "after ack")
 
 
@@ -93,7 +94,7 @@ async def work(settings: Settings, stop: asyncio.Event, what: str, order_id: str
     fakes = FakePorts()
     if what == CHARGE:
         fakes.payments = DeadlyPayments(order_id)
-    else:
+    elif order_id != WORKS:
         fakes.payments.always["create"] = ProviderUnavailable("away")
     async with (
         open_pool(settings.postgres_dsn, service="tests", size=8) as pool,

@@ -17,9 +17,11 @@ from orders.commands import SCHEMA_VERSION
 from orders.envelope import AMQP_PREFIX, Broker, OutboxRow, attributes
 from orders.names import DEAD_LETTERS, POISON, Command, Queue, State
 from orders.order import Order
-from orders.parking import ATTEMPTS, FAILURE, FIRST_FAILED_AT, QUARANTINED_AT, REASON
+from orders.parking import ATTEMPTS, CONSUMER, FAILURE, FIRST_FAILED_AT, LETTER, QUARANTINED_AT, REASON
+from outbox.letters.ingest import Parked, ingest, letter_of
+from outbox.letters.sending import replay_one
 from tests.fake_ports import FakePorts
-from tests.integration.deadly_worker import CHARGE, NOWHERE, STEPS
+from tests.integration.deadly_worker import CHARGE, NOWHERE, STEPS, WORKS
 from tests.integration.workers_ground import Ground, ground
 from tests.making import REPOSITORY, eventually, placed
 from workers.isolation import MOST_STARTS
@@ -147,6 +149,38 @@ async def test_a_message_that_kills_is_quarantined_after_three_starts_and_its_ne
     assert (letter.headers[REASON], letter.headers[FAILURE]) == ("kills-its-worker", "invalid_message")
     assert letter.headers[QUARANTINED_AT]
     assert not await ground.pool.fetchval("SELECT count(*) FROM started_commands WHERE message_key LIKE 'payments/%'")
+
+
+@pytest.mark.parametrize("step", ["before ack", "after ack"])
+async def test_a_worker_killed_at_the_end_of_a_replay_leaves_its_letter_resolved_and_one_effect(
+    ground: Ground, step: str
+) -> None:
+    order = await placed(ground.pool)
+    ((key, entry),) = order.pending.items()
+    headers = {"cloudEvents_id": key, "cloudEvents_type": "payment.charge", "cloudEvents_subject": order.order_id,
+               "cloudEvents_schemaversion": "1", CONSUMER: "payments", FAILURE: "payment_timeout"}  # fmt: skip
+    parked = Parked(
+        queue=DEAD_LETTERS, routing_key="payment.charge", headers=headers, body=msgspec.json.encode(entry.body), message_id=key,
+        priority=2,
+    )  # fmt: skip
+    letter = letter_of(parked, datetime.now(UTC))
+    await ingest(ground.pool, [letter])
+    await replay_one(ground.pool, letter.letter_id, actor="ann", now=datetime.now(UTC))
+    again = {**headers, LETTER: letter.letter_id}
+    await ground.publish("payment.charge", parked.body, again, 3, key)
+    await _killed(ground, step, WORKS)
+
+    async def resolved() -> None:
+        row = await ground.pool.fetchrow("SELECT state, resolution FROM dead_letters WHERE letter_id = $1", letter.letter_id)
+        assert (row["state"], row["resolution"]) == ("resolved", "replayed")
+        assert await _depths(ground) == [0, 0, 0, 0]
+
+    fakes = FakePorts()
+    async with ground.working(fakes, Queue.PAYMENTS):
+        await eventually(resolved)
+    now = await ground.order(order.order_id)
+    assert (now.state, now.position) == (State.PAYMENT_CONFIRMED, 3)
+    assert not fakes.payments.calls  # it was done before
 
 
 async def test_what_comes_back_from_a_tier_is_as_it_was_sent_counted_and_not_early(ground: Ground) -> None:
