@@ -21,6 +21,7 @@ from gateway.ops_answers import (
     Groups,
     Letters,
     LetterSummary,
+    alert_of,
     group_of,
     shown,
     summary_of,
@@ -165,7 +166,7 @@ def alerts(*, as_json: bool) -> None:
     async def read(conn: Any) -> list[AlertAnswer]:
         from outbox.alerts import open_alerts
 
-        return [shown(AlertAnswer, alert) for alert in await open_alerts(conn)]
+        return [alert_of(alert) for alert in await open_alerts(conn)]
 
     found = done(read)
     if as_json:
@@ -174,8 +175,8 @@ def alerts(*, as_json: bool) -> None:
         click.echo("Nothing is alarmed.")
     else:
         at = now()
-        rows = [(each.kind, words.ago(each.last_at, at), each.times, each.subject, each.detail) for each in found]
-        words.table(("alert", "last", "times", "about", "detail"), rows, fold=True)
+        rows = [(each.kind, words.ago(each.last_at, at), each.times, each.subject, each.runbook, each.detail) for each in found]
+        words.table(("alert", "last", "times", "about", "read", "detail"), rows, fold=True)
 
 
 for _command in (*CHANGES, *EDITS, replay, replays, rules):

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from outbox.letters.model import Group, Letter, LetterFilter
+from outbox.letters.runbooks import runbook
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ class Discarded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that somebody must look at. `times`: how often it was raised since `raised_at`."""
+    """Something that somebody must look at. `times`: how often it was raised since `raised_at`. `runbook`: what to read."""
 
     kind: str
     subject: str
@@ -179,6 +180,7 @@ class AlertAnswer(msgspec.Struct, frozen=True, kw_only=True):
     times: int
     raised_at: datetime
     last_at: datetime
+    runbook: str | None
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +215,12 @@ def summary_of(letter: Letter) -> LetterSummary:
 
 def group_of(group: Group) -> GroupAnswer:
     return shown(GroupAnswer, group)
+
+
+def alert_of(alert: Any) -> AlertAnswer:
+    """From `outbox.alerts.Alert`."""
+    given = {name: getattr(alert, name) for name in AlertAnswer.__struct_fields__ if name != "runbook"}
+    return AlertAnswer(**given, runbook=runbook(alert.kind))
 
 
 def edit_answer(edit: Any) -> EditAnswer:

@@ -6,7 +6,7 @@ from litestar import get
 
 from gateway.context import Gate
 from gateway.docs import problems
-from gateway.ops_answers import AlertAnswer, Alerts, LaneAnswer, Outbox, shown
+from gateway.ops_answers import Alerts, LaneAnswer, Outbox, alert_of, shown
 from outbox.alerts import open_alerts
 from outbox.status import lane_statuses
 
@@ -15,7 +15,7 @@ from outbox.status import lane_statuses
 async def list_alerts(gateway: Gate) -> Alerts:
     """What is not over, newest first."""
     async with gateway.connection("the alerts cannot be read") as conn:
-        return Alerts(alerts=[shown(AlertAnswer, alert) for alert in await open_alerts(conn)])
+        return Alerts(alerts=[alert_of(alert) for alert in await open_alerts(conn)])
 
 
 @get("/outbox", responses=problems())

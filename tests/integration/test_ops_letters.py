@@ -293,6 +293,7 @@ async def test_alerts_and_the_outbox_are_shown(world: World) -> None:
     await park(world.pool, [one])
     alerts = (await ask(world, "/v1/ops/alerts")).json()["alerts"]
     assert one.fingerprint in {alert["subject"] for alert in alerts if alert["kind"] == "poison"}
+    assert {alert["runbook"] for alert in alerts if alert["kind"] == "poison"} == {"docs/runbooks/poison.md"}
     lanes = (await ask(world, "/v1/ops/outbox")).json()["lanes"]
     assert {lane["lane"] for lane in lanes} == {"rabbitmq", "kafka"}
 
