@@ -4,17 +4,20 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, redirect_stderr
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
 import uvloop
 
 from adapters.settings import PREFIX, Settings, load_settings
+from adapters.telemetry import configure
 from bench.arrival import arrival_times
 from bench.change import change_costs
+from bench.failures import failure_costs
 from bench.letters import letter_pages, letters_taken_in
 from bench.making import Figure
 from bench.relay import relay_rates
@@ -29,7 +32,19 @@ from simulation.world import Load
 from stack import anywhere
 from stack.ports import Ports
 
-PARTS = ("relay", "change", "arrival", "tiers", "replays", "letters", "orders")
+_Measure = Callable[[Settings, int], Awaitable[list[Figure]]]
+# Each on the same servers, in this order: what leaves most behind comes last.
+_ON_SERVERS: Final[dict[str, _Measure]] = {
+    "change": lambda settings, _: change_costs(settings, 2_000),
+    "arrival": lambda settings, _: arrival_times(settings, 1_000),
+    "failures": lambda settings, _: failure_costs(settings, 3_000),
+    "replays": lambda settings, _: replay_rate(settings, 10_000),
+    "intake": lambda settings, _: letters_taken_in(settings, 10_000),
+    "letters": lambda settings, _: letter_pages(settings, 1_000_000),
+    "relay": relay_rates,
+    "tiers": lambda settings, _: tier_lateness(settings),
+}
+PARTS = (*_ON_SERVERS, "orders")
 
 
 @click.command()
@@ -46,21 +61,12 @@ def bench(*, only: tuple[str, ...], rows: int, orders: int, as_json: bool) -> No
 
 async def _measure(home: Path, parts: tuple[str, ...], rows: int, orders: int) -> list[Figure]:
     figures: list[Figure] = []
-    if set(parts) - {"orders"}:
+    if chosen := [measure for name, measure in _ON_SERVERS.items() if name in parts]:
         async with _servers(home) as settings:
-            if "change" in parts:
-                figures += await change_costs(settings, 2_000)
-            if "arrival" in parts:
-                figures += await arrival_times(settings, 1_000)
-            if "replays" in parts:
-                figures += await replay_rate(settings, 10_000)
-            if "letters" in parts:
-                figures += await letters_taken_in(settings, 10_000)
-                figures += await letter_pages(settings, 1_000_000)
-            if "relay" in parts:
-                figures += await relay_rates(settings, rows)
-            if "tiers" in parts:
-                figures += await tier_lateness(settings)
+            with (home / "bench.log").open("w") as log, redirect_stderr(log):
+                configure("bench", settings)  # as the services log: a line in JSON for whatever fails
+                for measure in chosen:
+                    figures += await measure(settings, rows)
     if "orders" in parts:
         figures += await _orders(home, orders)
     return figures
