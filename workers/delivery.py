@@ -37,6 +37,7 @@ from workers.telling import tell
 _MOST_STEPS: Final = 8  # a handler that wants more goes round in circles
 _MORE_TRIES: Final = 2
 _QUICK_S: Final = 0.3
+_PAUSE_S: Final = (0.005, 0.02)  # a pause holds one of few places: long enough for a blip, and no longer
 _MORE_RACES: Final = 4
 _BROKER_AWAY: Final = (BrokerUnavailable, Refused, Unroutable)
 
@@ -121,11 +122,11 @@ class Worker:
         else:
             self._budget.succeeded()
             return
-        await self._patience.pause(random.uniform(0.01, 0.1))  # noqa: S311  # jitter
+        await self._patience.pause(random.uniform(*_PAUSE_S))  # noqa: S311  # jitter
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(self._once_more),
             stop=_tried_enough,
-            wait=wait_random(0.01, 0.1),
+            wait=wait_random(*_PAUSE_S),
             sleep=self._patience.pause,
             reraise=True,
         ):

@@ -1,17 +1,17 @@
 """The only place that says how many tries in place a process can afford.
 
-A try in place saves a message a minute in a tier where the trouble was momentary, and costs everybody else a slot where it was
-not. So retries are paid for by successes, as in Finagle's retry budget and gRPC's retry throttling: a tenth of what succeeds,
-and a few a second whatever happens. Where a fifth of all fails for good, nearly all of it goes to its tier at once.
+A try in place saves a message a minute in a tier where the trouble was momentary, and costs everybody else a place where it was
+not. So retries are paid for by successes, as in Finagle's retry budget and gRPC's retry throttling: a twentieth of what
+succeeds, and a few a second whatever happens. Where a fifth of all fails for good, nearly all of it goes to its tier at once.
 """
 
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-_PER_SUCCESS: Final = 0.1
-_PER_SECOND: Final = 10.0
-_MOST: Final = 50.0
+_PER_SUCCESS: Final = 0.05
+_PER_SECOND: Final = 5.0
+_MOST: Final = 20.0
 
 
 class RetryBudget:

@@ -19,23 +19,23 @@ def _spent(budget: RetryBudget) -> int:
 
 
 def test_a_fresh_process_can_afford_some_tries_and_then_no_more() -> None:
-    assert _spent(RetryBudget(_Clock())) == 50
+    assert _spent(RetryBudget(_Clock())) == 20
 
 
-def test_ten_successes_pay_for_one_try() -> None:
+def test_twenty_successes_pay_for_one_try() -> None:
     budget = RetryBudget(_Clock())
     _spent(budget)
-    for _ in range(105):
+    for _ in range(210):
         budget.succeeded()
     assert _spent(budget) == 10
 
 
-def test_ten_tries_a_second_are_affordable_whatever_happens() -> None:
+def test_five_tries_a_second_are_affordable_whatever_happens() -> None:
     clock = _Clock()
     budget = RetryBudget(clock)
     _spent(budget)
     clock.now = 2.0
-    assert _spent(budget) == 20
+    assert _spent(budget) == 10
 
 
 def test_a_long_quiet_time_saves_up_no_more_than_a_full_bucket() -> None:
@@ -44,4 +44,4 @@ def test_a_long_quiet_time_saves_up_no_more_than_a_full_bucket() -> None:
     clock.now = 3_600.0
     for _ in range(10_000):
         budget.succeeded()
-    assert _spent(budget) == 50
+    assert _spent(budget) == 20
