@@ -59,7 +59,7 @@ def gateway_settings(stack: Settings) -> Iterator[Settings]:
             jwt_secret="x" * 40,
         )
     finally:
-        asyncio.run(owner(f"DROP DATABASE {name} WITH (FORCE)"))
+        asyncio.run(owner(f"DROP DATABASE {name}"))
 
 
 @dataclass

@@ -38,7 +38,7 @@ def database(settings: Settings) -> Iterator[Settings]:
     asyncio.run(_as_owner(settings, f"CREATE DATABASE {name}"))
     asyncio.run(migrate(own.migrate_url))
     yield own
-    asyncio.run(_as_owner(settings, f"DROP DATABASE {name} WITH (FORCE)"))
+    asyncio.run(_as_owner(settings, f"DROP DATABASE {name}"))
 
 
 async def _as_owner(settings: Settings, statement: str) -> None:
