@@ -38,7 +38,7 @@ _REPORT: Final = "demo-report.json"
 @click.option("--seed", default=7, show_default=True, help="The same seed gives the same country and the same evening.")
 @click.option("--cities", default=50, show_default=True)
 @click.option("--rate", type=float, help="Orders a second outside the rush. Default: what fits the rush.")
-@click.option("--peak", type=float, help="Orders a second within the rush. Default: 40, or less on a slow machine.")
+@click.option("--peak", type=float, help="Orders a second within the rush. Default: 40, or less on a small or slow machine.")
 @click.option("--duration", "duration_s", default=50.0, show_default=True, help="Seconds.")
 @click.option("--time-scale", default=60.0, show_default=True, help="Business seconds in a second.")
 @click.option("--patience", "patience_s", default=90.0, show_default=True, help="Seconds to wait for quiet afterwards.")
@@ -98,12 +98,9 @@ async def _play(
 
 
 def _introduce(out: Console, pace: Pace, cities: int) -> None:
-    slow = (
-        ""
-        if pace.slowness == 1
-        else f" Processes of this machine talk {pace.slowness:g} times slower than usual: the rush is smaller."
+    out.print(
+        f"A dinner hour of {cities} cities in a minute: {pace.rate:g} orders a second, {pace.peak:g} in the rush.{pace.why}"
     )
-    out.print(f"A dinner hour of {cities} cities in a minute: {pace.rate:g} orders a second, {pace.peak:g} in the rush.{slow}")
 
 
 async def _evening(stage: Stage, faults: Faults, load: Load, out: Console, *, script: str) -> None:

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-RUSH: Final = 40.0  # orders a second that two cores sustain with everything on them, where processes talk at the usual price
+RUSH: Final = 40.0  # orders a second in the rush, where the machine can do that
+_PER_CORE: Final = 14.0  # with the servers, the outside world and the faults on it: an order costs some 70 ms of processor
 SHARE_OUTSIDE: Final = 0.35  # of the rush, before and after it
 # An order is some hundred short conversations between processes, so what one costs decides how many orders fit. Ten to
 # thirty microseconds are usual; virtual machines within virtual machines take sixty and more.
@@ -17,11 +18,15 @@ _LOOKS: Final = 3
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """Orders a second outside the rush and within it; `slowness`: what a conversation costs, 1 for the usual price."""
+    """Orders a second outside the rush and within it; `slowness`: what a conversation costs, 1 for the usual price.
+
+    `why` the rush is smaller than usual, as a sentence; empty where it is not, or was asked for.
+    """
 
     rate: float
     peak: float
     slowness: float
+    why: str = ""
 
 
 def talk_us() -> float:
@@ -44,10 +49,14 @@ def talk_us() -> float:
 
 
 def choose(rate: float | None, peak: float | None) -> Pace:
-    """What was asked for, else the usual rush, or less of it where this machine is slow today.
+    """What was asked for, else the usual rush, or less of it where this machine is small, or slow today.
 
     A rush beyond what the machine can do measures the queue in front of it, not the system.
     """
     slowness = round(max(1.0, min(talk_us() for _ in range(_LOOKS)) / _USUAL_US), 2)
-    rush = peak or round(RUSH / slowness, 1)
-    return Pace(rate or round(rush * SHARE_OUTSIDE, 1), rush, slowness)
+    cores = os.cpu_count() or 1
+    rush = peak or round(min(RUSH, _PER_CORE * cores) / slowness, 1)
+    reasons = [f"it has {cores} cores"] * (_PER_CORE * cores < RUSH)
+    reasons += [f"its processes talk {slowness:g} times slower than usual"] * (slowness > 1)
+    why = f" The rush is smaller than {RUSH:g} on this machine: {' and '.join(reasons)}." if rush < RUSH and not peak else ""
+    return Pace(rate or round(rush * SHARE_OUTSIDE, 1), rush, slowness, why)
