@@ -40,6 +40,19 @@ class Operator:
             await asyncio.sleep(_LOOK_S)
         return found
 
+    async def alarmed(self, kind: str) -> bool:
+        """Whether the system calls for somebody because of this now."""
+        answer = await self._asked("GET", "/v1/ops/alerts")
+        return any(alert["kind"] == kind for alert in answer["alerts"])
+
+    async def until_alarmed(self, kind: str, *, alarmed: bool) -> None:
+        """Wait until it does, or until it does no longer. Raises `NotAnsweredError` where that does not come about."""
+        ends = time.monotonic() + _PATIENCE_S
+        while await self.alarmed(kind) is not alarmed:
+            if time.monotonic() > ends:
+                raise NotAnsweredError(f"the alert {kind} was {'not raised' if alarmed else 'not cleared'}")
+            await asyncio.sleep(_LOOK_S)
+
     async def discard(self, letter: dict[str, Any], reason: str) -> None:
         await self._asked("POST", f"/v1/ops/dead-letters/{letter['letter_id']}/discard", {"reason": reason})
 

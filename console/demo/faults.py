@@ -104,9 +104,19 @@ class Faults:
         await self._world.behave("provider", lost_answer_rate=0.003, error_after_rate=0.003)
 
     async def provider_outage(self) -> None:
-        fault = self._begin("provider_outage", "the payment provider answers 500 to everything for 5 s")
+        fault = self._begin("provider_outage", f"the payment provider answers 500 to everything for {_SHORT_OUTAGE_S:g} s")
         await self._world.behave("provider", outage="500")
-        await asyncio.sleep(5.0)
+        async with self._operator(fault) as operator:
+            await operator.until_alarmed("breaker-open", alarmed=True)
+            opened_s = time.time() - fault.begins
+            await asyncio.sleep(max(0.0, fault.begins + _SHORT_OUTAGE_S - time.time()))
+            await self._world.behave("provider", outage=None)
+            back = time.time()
+            await operator.until_alarmed("breaker-open", alarmed=False)
+            fault.became = (
+                f"seen by an operator: its breaker open after {opened_s:.1f} s, and closed {time.time() - back:.1f} s after the "
+                "provider was back; charges waited in their queue meanwhile"
+            )
         await self._world.behave("provider", outage=None)
         fault.ends = time.time()
 
