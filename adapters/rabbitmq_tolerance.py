@@ -14,6 +14,7 @@ from pamqp import decode
 
 _LENGTH: Final = struct.Struct(">I")
 _TIME: Final = struct.Struct(">Q")
+_LONGEST_SHORT: Final = 255
 
 
 def read_anything() -> None:
@@ -54,4 +55,5 @@ def _sent_at(value: bytes) -> tuple[int, datetime | None]:
 
 
 def _text(value: bytes) -> str:
-    return value.decode(errors="backslashreplace")
+    """Cut to what a short text can be: spelled out it is longer, and a message that cannot be sent again cannot be parked."""
+    return value.decode(errors="backslashreplace").encode()[:_LONGEST_SHORT].decode(errors="ignore")

@@ -193,21 +193,23 @@ async def test_starts_that_lie_hours_apart_blame_nobody(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("where", ["message id", "header name", "routing key", "time"])
-async def test_what_the_driver_cannot_decode_does_not_stop_its_queue(ground: Ground, where: str) -> None:
+@pytest.mark.parametrize("longer", [0, 110])  # spelled out, such bytes are longer than what may be sent again
+async def test_what_the_driver_cannot_decode_does_not_stop_its_queue(ground: Ground, where: str, longer: int) -> None:
     """Bytes that are no text where the protocol wants a text: the broker passes them on."""
-    strange, mended = b"\x07strange", b"\x07\xff\xferange"
+    name = "strange" + "x" * longer
+    strange, mended = _short(name.encode()), _short(b"\xff\xferange" + b"\xff" * longer)
     there = datetime(2106, 1, 1, tzinfo=UTC)
     if where == "time":
         strange, mended = int(there.timestamp()).to_bytes(8), b"\x7f" * 8
     if where == "routing key":
-        strange, mended = b"payment.strange", b"payment.\xff\xferange"
+        strange, mended = b"payment." + strange[1:], b"payment." + mended[1:]
     properties = Basic.Properties(
-        headers={"strange" if where == "header name" else "h": "x"},
-        message_id="strange" if where == "message id" else "m",
+        headers={name if where == "header name" else "h": "x"},
+        message_id=name if where == "message id" else "m",
         timestamp=there if where == "time" else None,
     )
     method = Basic.Publish(
-        exchange=COMMANDS_EXCHANGE, routing_key="payment.strange" if where == "routing key" else "payment.charge"
+        exchange=COMMANDS_EXCHANGE, routing_key=f"payment.{name}" if where == "routing key" else "payment.charge"
     )
     async with await aio_pika.connect(ground.settings.rabbitmq_url) as connection:
         beneath = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
@@ -219,3 +221,8 @@ async def test_what_the_driver_cannot_decode_does_not_stop_its_queue(ground: Gro
         await beneath.write_queue.put(ChannelFrame(payload=frames.payload.replace(strange, mended), should_close=False))
         letter = await _quarantined(ground, FakePorts())
     assert letter.body == b"?"
+
+
+def _short(text: bytes) -> bytes:
+    """As the protocol writes a short text."""
+    return bytes([len(text)]) + text
