@@ -81,6 +81,8 @@ def judge(error: BaseException, attempt: int, *, waited_s: float = 0.0) -> Verdi
             return Again()
         case PeerAway() if waited_s < LONGEST_FREE_WAIT_S:
             return Wait(_no_longer_than(waited_s), spends=False)
+        case PeerAway():  # it was tried all the while: three more tries would keep its customer waiting twenty minutes longer
+            return Park(reason_of(error), DEAD_LETTERS)
         case NoDriverAvailable():
             return Wait(TIERS[0])  # until the order's own deadline ends the search
     category = CATEGORY[failure_of(error)]
