@@ -78,7 +78,8 @@ WITH judged AS MATERIALIZED (
 SELECT letter_id, source, refusal, state, resolution, resolved_by, resolved_at, message_id FROM judged
 """
 
-# Letters that came to their end: resolved, told, no longer counted, and with them the items of the replay that sent them.
+# Letters that came to their end: resolved, told, no longer counted, and with them the items of the replay that sent them. One
+# that was discarded while a copy of its message was on its way stays so, and its history says that the copy was done.
 # $1 ids, $2 the resolution (NULL: as what they were sent), $3 by (NULL: who sent them), $4 now, $5 the outcome as told.
 RESOLVE: Final[LiteralString] = """
 WITH chosen AS MATERIALIZED (
@@ -96,6 +97,11 @@ WITH chosen AS MATERIALIZED (
 ), told AS (
     INSERT INTO letter_history (letter_id, at, actor, action, detail)
     SELECT letter_id, $4, coalesce($3, actor, 'worker'), 'resolved', jsonb_build_object('outcome', $5::text) FROM sent
+), too_late AS (
+    INSERT INTO letter_history (letter_id, at, actor, action, detail)
+    SELECT letter_id, $4, coalesce($3, 'worker'), 'done_all_the_same', jsonb_build_object('outcome', $5::text) FROM dead_letters l
+    WHERE letter_id = ANY ($1::text[]) AND state = 'discarded' AND $5::text = 'done' AND NOT EXISTS (
+        SELECT FROM letter_history h WHERE h.letter_id = l.letter_id AND h.action = 'done_all_the_same' AND h.at >= l.resolved_at)
 ), items AS (
     UPDATE letter_replay_items SET state = 'done' WHERE letter_id = ANY ($1) AND state = 'sent'
 ), calmed AS (

@@ -7,7 +7,7 @@ import pytest
 
 from orders import parking
 from orders.names import DEAD_LETTERS, PRIORITY_RETURNED, Command, State
-from outbox.letters import lost, set_aside
+from outbox.letters import actions, lost, set_aside
 from outbox.letters.model import (
     LetterMoved,
     LetterNotOpen,
@@ -292,3 +292,17 @@ async def test_a_held_fact_is_woken_and_one_that_is_held_no_longer_is_closed(cle
         await replay_one(clean.pool, gone.letter_id, actor=ANN, now=now())
     assert (await letter(clean, gone.letter_id)).resolution == "done before"
     assert not [row for row in await outbox(clean) if parking.LETTER in row.headers]
+
+
+async def test_a_letter_that_was_discarded_while_a_copy_of_its_message_was_under_way_says_that_it_was_done(
+    clean: Ground,
+) -> None:
+    (key,) = await park(clean, failed(await placed(clean.pool)))
+    await actions.discard(clean.pool, key, reason="told by telephone", actor=ANN, version=None, now=now())
+    for _ in range(2):
+        await settle(clean.pool, key, outcome="stale", now=now())
+        await settle(clean.pool, key, outcome="done", now=now())
+    found = await letter(clean, key)
+    assert (found.state, found.resolution) == (LetterState.DISCARDED, "told by telephone")
+    assert await history(clean, key) == [("discarded", ANN), ("done_all_the_same", "worker")]
+    assert await open_in_groups(clean) == 0
