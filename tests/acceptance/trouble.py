@@ -21,7 +21,7 @@ from simulation.serving import fate
 DURATION_S: Final = 30.0
 _LOOK_S: Final = 0.5
 _OUTAGE_S: Final = 4.0
-_KILLS: Final = 10
+_KILLS: Final = 12
 _RECENT: Final = "SELECT order_id, customer_id FROM orders WHERE placed_at >= $1 ORDER BY order_id"
 
 
@@ -69,7 +69,7 @@ class Trouble:
 
     async def _key_expired(self) -> None:
         await self._stage.world.behave("messaging", sms_key_expired=True)
-        await asyncio.sleep(_OUTAGE_S)
+        await asyncio.sleep(3 * _OUTAGE_S)
         await self._stage.world.behave("messaging", sms_key_expired=False)
 
     async def _dead_host(self) -> None:
@@ -134,8 +134,10 @@ class Trouble:
 
     async def _kill(self) -> None:
         """Whoever it hits, with whatever it has in hand."""
-        name = self._dice.choice(sorted(name for name in self._stage.services.processes if name != "gateway"))
-        process = self._stage.services.processes[name]
+        services = self._stage.services
+        name = self._dice.choice(sorted(services.restarts.keys() - {"gateway"}))
+        while (process := services.processes.get(name)) is None:  # noqa: ASYNC110  # killed a moment ago
+            await asyncio.sleep(_LOOK_S)
         process.kill()
         self.killed.append(name)
         await process.wait()
