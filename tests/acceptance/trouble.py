@@ -1,4 +1,4 @@
-"""All trouble at once, seeded: outages, keys, poison, repeats, a right taken away, SIGKILLs; and the operator who clears up."""
+"""All trouble at once, seeded: outages, keys, poison, repeats, a constraint in the way, SIGKILLs; and the operator who clears up."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ class Trouble:
         """Each fault at a moment of its own, all of them over each other."""
         faults: list[Callable[[], Awaitable[None]]] = [
             self._people, self._provider("500"), self._provider("timeout"), self._key_expired, self._dead_host,
-            self._no_drivers, self._no_right, self._poison, self._misspelt, self._bad_facts, self._repeats,
+            self._no_drivers, self._bad_column, self._poison, self._misspelt, self._bad_facts, self._repeats,
         ]  # fmt: skip
         kills = [self._kill] * _KILLS
         await asyncio.gather(*(self._at(self._dice.uniform(0.1, 0.8) * DURATION_S, act) for act in [*faults, *kills]))
@@ -83,11 +83,12 @@ class Trouble:
         await asyncio.sleep(_OUTAGE_S)
         await self._rows("UPDATE drivers SET status = 'available' WHERE status = 'offline'")
 
-    async def _no_right(self) -> None:
-        """Support's facts fail, one by one: they are held, woken by the tiers, and parked where that does not help."""
-        await self._rows("REVOKE INSERT, UPDATE ON support_orders FROM rushline_app")
-        await asyncio.sleep(_OUTAGE_S)
-        await self._rows("GRANT INSERT, UPDATE ON support_orders TO rushline_app")
+    async def _bad_column(self) -> None:
+        """Support's table refuses some orders: their facts are held, woken by the tiers, and parked as that does not help."""
+        refuse = "ALTER TABLE support_orders ADD CONSTRAINT refuses CHECK (right(order_id, 1) > '3') NOT VALID"
+        await self._rows(refuse)
+        await asyncio.sleep(5 * _OUTAGE_S)
+        await self._rows("ALTER TABLE support_orders DROP CONSTRAINT refuses")
 
     async def _poison(self) -> None:
         """Of every kind, some of it in the name of a real order; the last one is unknown to every order."""
@@ -99,7 +100,7 @@ class Trouble:
         await self._park("driver.dispatch", body, subject=order, version="99")
         await self._park("restaurant.notify", body, subject=order, kind="order.completed")
         await self._park("payment.charge", body, subject=order, kind="driver.dispatch")
-        await self._park("order.cancel", b"[" * 1_100_000, subject=order)
+        await self._park("order.cancel", b"[" * 500_000, subject=order)
         await self._park("payment.refund", body, subject=order, kind="payment.steal")
         await self._park("payment.charge", nobody, subject="ord_nobody")
 
