@@ -26,7 +26,7 @@ _RECENT: Final = "SELECT order_id, customer_id FROM orders WHERE placed_at >= $1
 
 
 class Trouble:
-    """What is done to the system in one evening, and to which messages. `bad`: letters that somebody must discard."""
+    """What is done to the system in one evening. `parked`: put in by hand, to be discarded; `edited`: to be mended."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self._stage, self._dice = stage, fate(seed, "trouble")
@@ -87,7 +87,7 @@ class Trouble:
         """Support's table refuses some orders: their facts are held, woken by the tiers, and parked as that does not help."""
         refuse = "ALTER TABLE support_orders ADD CONSTRAINT refuses CHECK (right(order_id, 1) > '3') NOT VALID"
         await self._rows(refuse)
-        await asyncio.sleep(5 * _OUTAGE_S)
+        await asyncio.sleep(8 * _OUTAGE_S)
         await self._rows("ALTER TABLE support_orders DROP CONSTRAINT refuses")
 
     async def _poison(self) -> None:
