@@ -283,8 +283,12 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'rushline_app') THEN
         GRANT UPDATE (letter_id) ON outbox_set_aside TO rushline_app;
-        GRANT SELECT, INSERT, UPDATE ON dead_letters, letter_groups, letter_edits, letter_replays, letter_replay_items,
-            letter_rules, alerts TO rushline_app;
+        GRANT SELECT, INSERT, UPDATE ON letter_groups, letter_replays, letter_replay_items, letter_rules, alerts TO rushline_app;
+        -- What was sent stays as it was sent, and who proposed an edit of what: nobody but the owner of the tables changes these.
+        GRANT SELECT, INSERT, UPDATE (queue, headers, failure_type, category, reason, error, message, stack, fingerprint, attempts,
+            generation, last_failed_at, parked_at, quarantined_at, topic, partition, kafka_offset, state, resolution, resolved_by,
+            resolved_at, owner, snoozed_until, version) ON dead_letters TO rushline_app;
+        GRANT SELECT, INSERT, UPDATE (state, decided_by, decided_at) ON letter_edits TO rushline_app;
         GRANT SELECT, INSERT ON letter_history, letter_rule_uses TO rushline_app;
         GRANT SELECT, INSERT, UPDATE, DELETE ON started_commands TO rushline_app;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO rushline_app;
