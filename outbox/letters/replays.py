@@ -130,6 +130,7 @@ async def create(
                 "no open letter that failed up to the cut-off matches the filter: widen it, or list letters first"
             )
         await conn.execute(sql.SIZE, replay_id, total, _sizes(stages, total))
+        await conn.execute(sql.TAKEN_UP, STOPPED, replay_id, now)
         return await _progress(conn, replay_id)
 
 

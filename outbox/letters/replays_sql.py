@@ -127,3 +127,10 @@ ITEMS: Final[LiteralString] = """
 SELECT number, letter_id, stage, state, why, sent_at FROM letter_replay_items
 WHERE replay_id = $1 AND number > $2 AND ($3::text IS NULL OR state = $3) ORDER BY number LIMIT $4
 """
+
+# Earlier replays of the same letters that stopped need nobody any more: somebody has begun this one instead.
+TAKEN_UP: Final[LiteralString] = """
+UPDATE alerts a SET cleared_at = $3 FROM letter_replays earlier, letter_replays this
+WHERE this.replay_id = $2 AND earlier.filter = this.filter AND earlier.state = 'stopped'
+    AND a.kind = $1 AND a.subject = earlier.replay_id AND a.cleared_at IS NULL
+"""

@@ -108,6 +108,19 @@ async def test_it_stops_at_the_first_failure_and_goes_on_only_when_somebody_says
     assert (await replays.progress(clean.pool, replay.replay_id)).state is ReplayState.STOPPED
 
 
+async def test_who_begins_again_after_a_stop_is_not_called_for_the_one_that_stopped(clean: Ground) -> None:
+    letters = await _letters(clean, 3)
+    replay = await _create(clean)
+    await replays.step(clean.pool, now())
+    await _failed_again(clean, letters[0], replay.replay_id)
+    await replays.step(clean.pool, now())
+    await _create(clean, LetterFilter(type=letters[0].type), dry_run=True)
+    await _create(clean, LetterFilter(message_id=letters[2].message_id))
+    assert [alert.subject for alert in await open_alerts(clean.pool)] == [replay.replay_id]
+    await _create(clean)
+    assert await open_alerts(clean.pool) == []
+
+
 async def test_a_failure_among_the_rest_stops_what_was_not_sent_yet(clean: Ground) -> None:
     letters = await _letters(clean, 10)
     replay = await _create(clean, stages=(), per_second=1)
