@@ -51,7 +51,7 @@ VERBS: Final[dict[str, dict[str, Verb]]] = {
     },
     "Looking after it": {
         "outbox": Verb("console.outbox:outbox", "Show what waits to be published."),
-        "dlq": Verb("console.dlq:dlq", "List, show, replay and discard dead letters."),
+        "dlq": Verb("console.dlq:dlq", "Failed messages: list, show, replay, edit, discard, fix automatically."),
         "audit": Verb("console.audit:audit", "Verify, prove, export and archive the audit chain."),
         "doctor": Verb("console.doctor:doctor", "Check this machine, the servers and the settings."),
     },

@@ -27,7 +27,7 @@ from gateway.ops_answers import (
     summary_of,
 )  # fmt: skip
 from gateway.ops_detail import LetterDetail, detail_of
-from outbox.letters.model import LetterFilter
+from outbox.letters.model import LetterFilter, LetterState
 
 
 @click.group()
@@ -41,7 +41,7 @@ def dlq() -> None:
     """
 
 
-@dlq.command("list")
+@dlq.command("list", short_help="Failed messages, the latest first.")
 @filters()
 @LIMIT
 @CURSOR
@@ -60,7 +60,8 @@ def list_(*, wanted: LetterFilter, limit: int, cursor: str | None, as_json: bool
     if as_json:
         words.as_json(page)
     elif not page.letters:
-        click.echo("No letter matches." if cursor is None else "No more letters.")
+        other = " Only open ones were looked for; `--state all` shows the others." if wanted.state is LetterState.OPEN else ""
+        click.echo(f"No letter matches.{other}" if cursor is None else "No more letters.")
     else:
         _table(page.letters, now())
         click.echo(f"{_how_many(page.count)}. `rushline dlq show LETTER` says all about one.")
@@ -86,7 +87,7 @@ def _how_many(count: CountAnswer) -> str:
     return f"{'' if count.exact else 'at least '}{count.number:,} letters match"
 
 
-@dlq.command()
+@dlq.command(short_help="Failed messages by kind: where to look first.")
 @click.option("--all", "everything", is_flag=True, help="Also groups without an open letter.")
 @click.option("--snoozed", is_flag=True, help="Also groups that are snoozed.")
 @LIMIT
@@ -129,7 +130,7 @@ def _groups_table(found: list[GroupAnswer], at: datetime) -> None:
     )
 
 
-@dlq.command()
+@dlq.command(short_help="All that is known of one.")
 @click.argument("letter")
 @click.option("--raw", is_flag=True, help="Only the body, byte for byte, for a file or a pipe.")
 @AS_JSON
@@ -158,7 +159,7 @@ def _raw(body: bytes) -> None:
     sys.stdout.buffer.write(body)
 
 
-@dlq.command()
+@dlq.command(short_help="What somebody must look at now.")
 @AS_JSON
 def alerts(*, as_json: bool) -> None:
     """What somebody must look at now."""

@@ -91,12 +91,13 @@ def tell_ends(outcome: Outcome, *, as_json: bool) -> None:
 
 def _tell_refused(kept: list[RefusedLetter]) -> None:
     for one in kept:
-        click.secho(words.plain(f"{one.letter}: {one.detail}"), fg="red", err=True)
+        named = one.detail if one.letter in one.detail else f"{one.letter}: {one.detail}"
+        click.secho(words.plain(named), fg="red", err=True)
         if one.remedy:
             click.echo(one.remedy, err=True)
 
 
-@click.command()
+@click.command(short_help="End letters, with a reason.")
 @LETTERS
 @filters(open_only=True)
 @click.option(
@@ -152,7 +153,7 @@ def _discard_many(
         click.echo(f"{number:,} letters {'would be' if dry_run else 'are'} discarded.")
 
 
-@click.command()
+@click.command(short_help="Hide letters or a group until a time.")
 @LETTERS
 @GROUP
 @click.option("--until", type=words.Moment(ahead=True), metavar="TIME", help="Until TIME (2h: for 2 hours).")
@@ -184,7 +185,7 @@ def snooze(
     tell(each(letters, act, dry_run=dry_run), what, as_json=as_json, dry_run=dry_run)
 
 
-@click.command()
+@click.command(short_help="Say who looks after it.")
 @LETTERS
 @GROUP
 @click.option("--owner", metavar="NAME", help="Who looks after it.")
@@ -218,7 +219,7 @@ def assign(
     tell(each(letters, act, dry_run=dry_run), what, as_json=as_json, dry_run=dry_run)
 
 
-@click.command()
+@click.command(short_help="Leave word for the next one.")
 @click.argument("letter")
 @click.argument("text")
 @changes

@@ -15,7 +15,7 @@ _EDIT: Final = click.argument("edit_id", metavar="EDIT")
 _MOST_FILE: Final = 1_000_000
 
 
-@click.command()
+@click.command(short_help="Put a message right, and send it.")
 @click.argument("letter")
 @click.option(
     "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The whole body, from a file."
@@ -85,7 +85,7 @@ def _readable(body: bytes) -> str:
         return body.decode(errors="replace")
 
 
-@click.command()
+@click.command(short_help="The second person's word: send an edit.")
 @_EDIT
 @changes
 def approve(edit_id: str, *, actor: str, dry_run: bool, as_json: bool) -> None:
@@ -104,7 +104,7 @@ def approve(edit_id: str, *, actor: str, dry_run: bool, as_json: bool) -> None:
     _tell(done(work), as_json=as_json, dry_run=dry_run)
 
 
-@click.command()
+@click.command(short_help="Do not send an edit.")
 @_EDIT
 @REASON
 @changes
@@ -121,7 +121,7 @@ def refuse(edit_id: str, *, reason: str, actor: str, dry_run: bool, as_json: boo
     _tell(changed(work, dry_run=dry_run), as_json=as_json, dry_run=dry_run)
 
 
-@click.command()
+@click.command(short_help="Edits that wait for a second person.")
 @click.option("--state", type=click.Choice(["waiting", "sent", "refused", "all"]), default="waiting", show_default=True)
 @LIMIT
 @AS_JSON

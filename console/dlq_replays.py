@@ -32,7 +32,7 @@ class Stages(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
         return tuple(int(part) for part in parts)
 
 
-@click.command()
+@click.command(short_help="Send again: one, a group, a filter.")
 @LETTERS
 @filters(open_only=True)
 @click.option("--all", "everything", is_flag=True, help="Every open letter that is not snoozed.")
@@ -120,7 +120,7 @@ def _announce(made: ReplayAnswer, *, dry_run: bool) -> None:
     click.echo(f"`rushline dlq replays watch {made.replay_id}` shows how far it is; `… pause`, `… cancel` end it.")
 
 
-@click.group()
+@click.group(short_help="How far replays are; pause, resume.")
 def replays() -> None:
     """Replays of many letters: how far they are; pause, resume or cancel them."""
 

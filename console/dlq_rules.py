@@ -18,7 +18,7 @@ _SHOWN_USES: Final = 10
 _OURS: Final = frozenset({"lives", "shipped", "updated_by", "updated_at", "used_last_hour", "last_used_at"})
 
 
-@click.group()
+@click.group(short_help="Automatic fixes.")
 def rules() -> None:
     """Automatic fixes: which letters they are about, what they do with them, how often, until when.
 

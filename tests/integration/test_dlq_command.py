@@ -75,8 +75,13 @@ async def test_open_letters_are_listed_with_their_ids_shortened(desk: Desk) -> N
     assert (page["count"], page["next_cursor"]) == ({"number": 1, "exact": True}, None)
 
 
-async def test_a_listing_that_is_empty_says_so_and_succeeds(desk: Desk) -> None:
-    said = await desk.type("list", "--order", new_id("ord"))
+async def test_a_listing_that_is_empty_says_so_and_where_else_to_look(desk: Desk) -> None:
+    order_id = new_id("ord")
+    said = await desk.type("list", "--order", order_id)
+    assert (said.exit_code, said.stdout) == (
+        0, "No letter matches. Only open ones were looked for; `--state all` shows the others.\n",
+    )  # fmt: skip
+    said = await desk.type("list", "--order", order_id, "--state", "all")
     assert (said.exit_code, said.stdout) == (0, "No letter matches.\n")
 
 
