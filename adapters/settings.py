@@ -29,7 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Where the servers are.
     postgres_dsn: str = "postgresql://rushline_app@127.0.0.1:55432/rushline"
     migrate_dsn: str = ""  # the owner of the schema; empty: the same as postgres_dsn
-    audit_dsn: str = ""  # empty: the same server as postgres_dsn
+    audit_dsn: str = ""  # who writes the ledger; empty: the same server as postgres_dsn
+    audit_reader_dsn: str = ""  # who reads it; empty: the same as audit_dsn
+    audit_migrate_dsn: str = ""  # the owner of the ledger's schema; empty: the same as migrate_dsn
     rabbitmq_url: str = "amqp://rushline@127.0.0.1:55672/"
     rabbitmq_management_url: str = "http://rushline@127.0.0.1:55673"
     kafka_bootstrap: str = "127.0.0.1:59092"
@@ -77,7 +79,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events_hot_days: int = 30
     kafka_retention_hours: int = 168
 
-    archive_url: str = ""
+    # The audit log.
+    audit_origin: str = "rushline.example/audit"  # the log's name in its checkpoints and keys: chosen once, never changed
+    audit_keys_file: str = ""  # private keys that sign checkpoints; empty: {home}/var/audit/keys
+    audit_checkpoints: str = ""  # the folder that keeps every signed checkpoint; empty: {home}/var/audit/checkpoints
+    audit_checkpoint_ms: int = 2_000  # how often new events enter the tree and its root is signed
+    audit_witnesses: str = ""  # `<url> <verifier key>`, several separated by commas: who cosigns checkpoints
+    audit_hot_days: int = 90  # in PostgreSQL; older ones are in the archive
+    audit_keep_days: int = 730  # altogether; then dropped, with a signed statement
+    archive_url: str = ""  # file:///… or s3://…; empty: nothing is archived, and nothing leaves PostgreSQL
+
     log_level: str = "info"
 
     def scaled_s(self, business_seconds: float) -> float:
@@ -87,6 +98,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def audit_url(self) -> str:
         return self.audit_dsn or self.postgres_dsn
+
+    @property
+    def audit_reader_url(self) -> str:
+        return self.audit_reader_dsn or self.audit_url
+
+    @property
+    def audit_migrate_url(self) -> str:
+        return self.audit_migrate_dsn or self.migrate_url
+
+    @property
+    def audit_folder(self) -> Path:
+        """Where the log's keys and checkpoints are, unless their own settings say otherwise."""
+        return Path(self.home) / "var" / "audit"
 
     @property
     def migrate_url(self) -> str:
@@ -103,7 +127,7 @@ _POSITIVE: Final = frozenset(
         "restaurant_answer_s", "driver_search_s", "driver_escalation_s", "pick_up_s", "delivery_s", "customer_decision_s", "stuck_s",
         "closing_soon_s", "database_pool_size", "relay_batch_rows", "relay_idle_ms", "relay_lease_ms",
         "publish_timeout_ms", "worker_concurrency", "stream_batch_rows", "stream_linger_ms", "clock_tick_ms",
-        "events_hot_days", "kafka_retention_hours",
+        "events_hot_days", "kafka_retention_hours", "audit_checkpoint_ms", "audit_hot_days", "audit_keep_days",
     }
 )  # fmt: skip
 

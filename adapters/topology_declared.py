@@ -72,6 +72,7 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     partitions: int
     replication_factor: int  # at most as many as there are brokers
+    retention: Literal["setting", "forever"] = "setting"  # `kafka_retention_hours`, or until somebody deletes it
 
 
 class KafkaTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from adapters.settings import Settings
-from adapters.topology_declared import Difference, TopologyError, declared_kafka
+from adapters.topology_declared import Difference, Topic, TopologyError, declared_kafka
 
 _SETTLE_S: Final = 10
 _RETENTION: Final = "retention.ms"
@@ -51,25 +51,25 @@ async def diff_kafka(kafka: AIOKafkaAdminClient, settings: Settings) -> list[Dif
                 )
             )
         else:
-            found += await _diff_retention(kafka, topic.name, settings)
+            found += await _diff_retention(kafka, topic, settings)
     return found
 
 
-async def _diff_retention(kafka: AIOKafkaAdminClient, topic: str, settings: Settings) -> list[Difference]:
-    declared = _topic_config(settings)[_RETENTION]
-    resource = ConfigResource(ConfigResourceType.TOPIC, topic, {_RETENTION: None})
+async def _diff_retention(kafka: AIOKafkaAdminClient, topic: Topic, settings: Settings) -> list[Difference]:
+    declared = _topic_config(topic, settings)[_RETENTION]
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, {_RETENTION: None})
     answers = await kafka.describe_configs([resource])
     found = next((entry[1] for answer in answers for each in answer.resources for entry in each[4]), None)
     if found == declared:
         return []
-    return [Difference(broker="kafka", kind="retention", name=topic, problem="different", declared=declared, found=found)]
+    return [Difference(broker="kafka", kind="retention", name=topic.name, problem="different", declared=declared, found=found)]
 
 
 async def apply_kafka(kafka: AIOKafkaAdminClient, differences: list[Difference], settings: Settings) -> None:
     brokers = len((await kafka.describe_cluster())["brokers"])
     absent = {each.name for each in differences if each.problem == "missing"}
     topics = [
-        NewTopic(t.name, t.partitions, min(t.replication_factor, brokers), topic_configs=_topic_config(settings))
+        NewTopic(t.name, t.partitions, min(t.replication_factor, brokers), topic_configs=_topic_config(t, settings))
         for t in declared_kafka().topics
         if t.name in absent
     ]
@@ -78,8 +78,12 @@ async def apply_kafka(kafka: AIOKafkaAdminClient, differences: list[Difference],
         _check((topic, code) for topic, code, *_ in made.topic_errors)
     changed = [each.name for each in differences if each.kind == "retention"]
     if changed:
-        config = _topic_config(settings)
-        answers = await kafka.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config) for name in changed])
+        resources = [
+            ConfigResource(ConfigResourceType.TOPIC, t.name, _topic_config(t, settings))
+            for t in declared_kafka().topics
+            if t.name in changed
+        ]
+        answers = await kafka.alter_configs(resources)
         _check((each[3], each[0]) for answer in answers for each in answer.resources)
 
 
@@ -92,8 +96,9 @@ async def settled(kafka: AIOKafkaAdminClient, settings: Settings) -> None:
         await asyncio.sleep(0.02)
 
 
-def _topic_config(settings: Settings) -> dict[str, str]:
-    return {_RETENTION: str(settings.kafka_retention_hours * 3_600_000), "cleanup.policy": "delete"}
+def _topic_config(topic: Topic, settings: Settings) -> dict[str, str]:
+    kept_ms = -1 if topic.retention == "forever" else settings.kafka_retention_hours * 3_600_000
+    return {_RETENTION: str(kept_ms), "cleanup.policy": "delete"}
 
 
 def _check(results: Iterable[tuple[str, int]]) -> None:

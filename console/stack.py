@@ -78,9 +78,9 @@ def status(*, as_json: bool) -> None:
 async def prepare(settings: Settings) -> list[str]:
     """Make fresh servers usable: migrations, then queues and topics. Says what it did; a second time that is nothing."""
     from adapters import topology
-    from outbox.migrations import migrate
+    from outbox.migrations import migrate_all
 
-    applied = await migrate(settings.migrate_url)
+    applied = await migrate_all(settings)
     return [*applied, *map(str, await topology.apply(settings))]
 
 

@@ -21,6 +21,7 @@ from orders.lifecycle import Action
 from orders.money import price
 from orders.names import State
 from orders.order import Address, Order
+from orders.privacy import PersonalKey, new_key
 from outbox.transition import Request, RequestAnswered, RequestUnderWay
 from outbox.transition import place as place_order
 
@@ -57,9 +58,14 @@ async def _place(gateway: Gateway, key: str, body_hash: str, body: PlaceOrder, c
         return answer
     now = gateway.now()
     order, warnings = _new_order(row, body, cause, now, timedelta(seconds=gateway.settings.closing_soon_s))
-    change = decide(order, Wish(action=Action.PLACE, data=_data(order)), cause, now, gateway.wait)
+    known = PersonalKey(row["key_id"], row["personal_key"]) if row["key_id"] else None
+    personal_key, data = known or new_key(), _data(order)
+    wish = Wish(action=Action.PLACE, data=data, private={"address": data["address"]}, key=personal_key)
+    change = decide(order, wish, cause, now, gateway.wait)
     answer = _JSON.encode(_answer(order, warnings))
-    request = Request(customer_id=cause.actor.id, key=key, body_hash=body_hash, answer=answer)
+    request = Request(
+        customer_id=cause.actor.id, key=key, body_hash=body_hash, answer=answer, new_key=None if known else personal_key
+    )
     async with gateway.connection("the order cannot be placed") as conn:
         await place_order(conn, change, request)
     return answer

@@ -2,12 +2,14 @@
 
 from typing import Final, LiteralString
 
-# All that placing an order must know, in one trip: a stored answer to this key, restaurant and prices.
+# All that placing an order must know, in one trip: a stored answer to this key, restaurant and prices, the customer's own key.
 BEGIN_PLACING: Final[LiteralString] = """
-SELECT k.body_hash, k.answer, r.name, r.city, r.time_zone, r.hours, r.currency, r.delivery_fee,
+SELECT k.body_hash, k.answer, p.key_id, p.key AS personal_key, r.name, r.city, r.time_zone, r.hours, r.currency, r.delivery_fee,
        (SELECT jsonb_agg(m) FROM menu_items m WHERE m.restaurant_id = $3 AND m.item_id = ANY ($4::text[])) AS menu
 FROM (VALUES (1)) AS one LEFT JOIN idempotency_keys k ON k.customer_id = $1 AND k.key = $2
 LEFT JOIN restaurants r ON r.restaurant_id = $3
+LEFT JOIN LATERAL (SELECT key_id, key FROM personal_keys WHERE customer_id = $1 AND key IS NOT NULL
+                   ORDER BY created_at, key_id LIMIT 1) p ON true
 """
 
 # A customer's orders, newest first, from where the last page ended.

@@ -1,4 +1,4 @@
-"""The only place where an order's audit chain is hashed and checked. Standard library only: an auditor needs no more.
+"""The only place where the audit chains are hashed and checked. Standard library only: an auditor needs no more.
 
 An event is a JSON object in canonical form (RFC 8785 on the subset that `canonical` accepts). Its `hash` covers every
 other field, `prev_hash` among them, so an edited field, a swap, an insertion or a gap shows at a position.
@@ -12,6 +12,8 @@ from typing import Any, Final
 DOMAIN: Final = b"rushline/audit-event/v1\x00"
 GENESIS: Final = hashlib.sha256(b"rushline/audit-genesis/v1\x00").hexdigest()
 MAX_EVENT_BYTES: Final = 60 * 1024
+_HASH_KEY: Final = b'"hash":"'
+_HASH_FIELD_BYTES: Final = len(_HASH_KEY) + 64 + 2  # with its closing quote and comma: `prev_hash` always follows
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SAFE: Final = 2**53 - 1  # RFC 8785 writes numbers as IEEE doubles: integers beyond this would change
 
@@ -62,6 +64,26 @@ def event_hash(event: Mapping[str, Any]) -> str:
     return hashlib.sha256(DOMAIN + canonical({k: v for k, v in event.items() if k != "hash"})).hexdigest()
 
 
+def chain_of(event: Mapping[str, Any]) -> str:
+    """The chain that an event is a link of: that of its order, unless it names another."""
+    return str(event.get("chain") or event.get("order_id"))
+
+
+def resealed(body: bytes) -> tuple[str, str]:
+    """The hash that an event in canonical bytes claims, and the one that it has. Nothing is parsed.
+
+    The last `"hash":"` of the bytes is the event's own: what stands in a string is escaped, and no field sorted after `hash`
+    holds an object with such a key. Raises `NotCanonicalError` where there is none.
+    """
+    start = body.rfind(_HASH_KEY)
+    end = start + _HASH_FIELD_BYTES
+    if start < 0 or body[end - 2 : end] != b'",':
+        raise NotCanonicalError("the event has no hash")
+    return body[start + len(_HASH_KEY) : end - 2].decode("latin-1"), hashlib.sha256(
+        DOMAIN + body[:start] + body[end:]
+    ).hexdigest()
+
+
 def seal(event: Mapping[str, Any], prev_hash: str) -> tuple[str, bytes]:
     """The event with its link to the one before and its own hash: that hash, and the canonical bytes of the whole.
 
@@ -77,7 +99,7 @@ def seal(event: Mapping[str, Any], prev_hash: str) -> tuple[str, bytes]:
 
 
 def first_broken(events: Iterable[Mapping[str, Any]]) -> int | None:
-    """The position at which the record of one order breaks first, or None where it is whole from position 1 on."""
+    """The position at which the record of one chain breaks first, or None where it is whole from position 1 on."""
     prev, expected = GENESIS, 1
     for event in events:
         if event.get("position") != expected or event.get("prev_hash") != prev or event.get("hash") != _hash_of(event):

@@ -18,6 +18,7 @@ from orders.ids import derived_id
 from orders.lifecycle import PLACE, Action, Deadline, Row, failure_of, row_for
 from orders.names import FINAL, PRIORITY, Command, Fact, Role, State, audit_action
 from orders.order import Order, Pending
+from orders.privacy import PersonalKey, conceal
 
 Wait = Callable[[Deadline], timedelta]
 _JSON: Final = msgspec.json.Encoder(order="deterministic")
@@ -40,12 +41,15 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done to an order.
 
     `data` goes into the fact and the audit event, `changes` into the order; `refund` issues one more command; `values`
-    fills the bodies of the commands that the row issues.
+    fills the bodies of the commands that the row issues. `private`: personal data for the audit event alone, encrypted with
+    the customer's `key`.
     """
 
     action: Action
     reason: str | None = None
     data: dict[str, Any] = {}
+    private: dict[str, Any] = {}
+    key: PersonalKey | None = None
     changes: dict[str, Any] = {}
     refund: dict[str, Any] | None = None
     values: dict[str, Any] = {}
@@ -157,9 +161,19 @@ def _audit(order: Order, fact: facts.FactBody, ids: tuple[str, str], wish: Wish,
             "correlation_id": trace_id(order.traceparent),
             "causation_id": cause.id,
             "occurred_at": fact.occurred_at.isoformat(),
+            **_personal(order, fact, wish),
         },
         head,
     )
+
+
+def _personal(order: Order, fact: facts.FactBody, wish: Wish) -> dict[str, dict[str, str]]:
+    """Once, with the first of the events."""
+    if not wish.private or fact.position != order.position + 1:
+        return {}
+    if wish.key is None:
+        raise ValueError("personal data goes into the audit trail with its customer's key, or not at all")
+    return {"personal": conceal(wish.key, order.order_id, fact.position, wish.private)}
 
 
 def _commands(order: Order, row: Row, wish: Wish) -> list[tuple[str, Pending, int]]:

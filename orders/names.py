@@ -83,6 +83,25 @@ def audit_action(fact: Fact) -> str:
     return _AUDIT_NAMES.get(fact, fact.value)
 
 
+class Act(StrEnum):
+    """Audit actions that are no step of an order: what people and rules did or looked at. Each chain of theirs is its own."""
+
+    ORDER_VIEWED = "order.viewed"
+    ORDERS_SEARCHED = "orders.searched"
+    AUDIT_SEARCHED = "audit.searched"
+    AUDIT_EXPORTED = "audit.exported"
+    LETTER_VIEWED = "letter.viewed"
+    LETTER_CHANGED = "letter.changed"
+    REPLAY_CHANGED = "replay.changed"
+    RULE_CHANGED = "rule.changed"
+    RULE_FIRED = "rule.fired"
+    ROLE_GRANTED = "role.granted"
+    CUSTOMER_ERASED = "customer.erased"
+    LOG_KEY_ROTATED = "log.key_rotated"
+    LOG_ARCHIVED = "log.archived"
+    LOG_DROPPED = "log.dropped"
+
+
 class Command(StrEnum):
     """What is to be done, once: routing keys on the exchange `commands`."""
 
@@ -118,6 +137,7 @@ DEAD_LETTERS: Final = "orders.dlq"
 POISON: Final = "orders.dlq.poison"
 ORDERS_TOPIC: Final = "orders.events"
 AUDIT_TOPIC: Final = "audit.events"
+CHECKPOINTS_TOPIC: Final = "audit.checkpoints"
 
 # Rank within a queue, 0 to 4, highest first. Refunds and cancellations of unsafe orders, then what comes back from a
 # tier, then first attempts: customer-facing before internal.

@@ -15,7 +15,7 @@ SELECT apply_transition($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 
 # The same for an order's first change, together with the answer to the request that placed it.
 PLACE: Final[LiteralString] = """
 SELECT place_order($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-                   $25)
+                   $25, $26, $27)
 """
 
 # A command is done without a change of the order: remember it, and stop watching it.

@@ -19,6 +19,7 @@ from orders.errors import AlreadyDone, LostRace, NotFound, Refuse
 from orders.failures import FailureType
 from orders.lifecycle import Deadline
 from orders.order import Order
+from orders.privacy import PersonalKey
 from outbox import sql
 from outbox.letters.compensated import record
 
@@ -57,12 +58,16 @@ class RequestAnswered(AlreadyDone):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered of a request that places an order: the same key gets the same answer."""
+    """What is remembered of a request that places an order: the same key gets the same answer.
+
+    `new_key`: the customer's key for personal data, where this order is the first to need one.
+    """
 
     customer_id: str
     key: str
     body_hash: str
     answer: bytes
+    new_key: PersonalKey | None = None
 
 
 def utc_now() -> datetime:
@@ -115,12 +120,17 @@ async def place(db: Executor, change: Change, request: Request) -> Order:
 
     Raises `RequestUnderWay`, `RequestAnswered` (read its answer), `DatabaseUnavailable` as `apply` does.
     """
-    await _write(db, sql.PLACE, (request.customer_id, request.key, request.body_hash, request.answer), change, None)
+    new_key = request.new_key
+    before = (
+        request.customer_id, request.key, request.body_hash, request.answer,
+        new_key.key_id if new_key else None, new_key.key if new_key else None,
+    )  # fmt: skip
+    await _write(db, sql.PLACE, before, change, None)
     return change.order
 
 
 async def _write(
-    db: Executor, statement: LiteralString, before: tuple[str | bytes, ...], change: Change, done_command: str | None
+    db: Executor, statement: LiteralString, before: tuple[str | bytes | None, ...], change: Change, done_command: str | None
 ) -> None:
     events, rows = change.events, change.commands
     try:

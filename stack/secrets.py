@@ -49,6 +49,7 @@ def settings(known: dict[str, str], ports: Ports) -> dict[str, str]:
         "RUSHLINE_POSTGRES_DSN": dsn("rushline_app"),
         "RUSHLINE_MIGRATE_DSN": dsn("rushline_owner"),
         "RUSHLINE_AUDIT_DSN": dsn("rushline_audit_writer"),
+        "RUSHLINE_AUDIT_READER_DSN": dsn("rushline_audit_reader"),
         "RUSHLINE_RABBITMQ_URL": f"amqp://rushline_app:{known['rabbitmq_app']}@{LOOPBACK}:{ports.rabbitmq}/",
         "RUSHLINE_RABBITMQ_MANAGEMENT_URL": f"http://rushline:{known['rabbitmq_admin']}@{LOOPBACK}:{ports.rabbitmq_ui}",
         "RUSHLINE_KAFKA_BOOTSTRAP": f"{LOOPBACK}:{ports.kafka}",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from adapters.postgres import Connection
-from audit import ledger
+from audit import events, ledger
 from orders.envelope import Envelope
 from orders.errors import BadMessage
 from orders.names import AUDIT_TOPIC
@@ -12,7 +12,7 @@ from streams.group import Group, Incoming
 
 
 class Audit(Group):
-    """Stores every event; one that does not fit its order's chain is set aside, and the rest goes on."""
+    """Stores every event; one that does not fit its chain is set aside, and the rest goes on."""
 
     noun = "audit"
     schema = "audit"
@@ -22,10 +22,10 @@ class Audit(Group):
     def __init__(self, *, topic: str = AUDIT_TOPIC, name: str = "") -> None:
         super().__init__(topic=topic, name=name)
 
-    def read(self, envelope: Envelope, body: bytes) -> ledger.Event:
-        event = ledger.read_event(envelope.schema_version, body)
-        if (event.order_id, event.position, event.event_id) != (envelope.subject, envelope.position, envelope.id):
-            raise BadMessage("the headers name another order, position or event than the body")
+    def read(self, envelope: Envelope, body: bytes) -> events.Event:
+        event = events.read_event(envelope.schema_version, body)
+        if (event.chain, event.position, event.event_id) != (envelope.subject, envelope.position, envelope.id):
+            raise BadMessage("the headers name another chain, position or event than the body")
         return event
 
     async def prepare(self, db: Connection) -> None:

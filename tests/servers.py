@@ -15,7 +15,7 @@ from testcontainers.compose import DockerCompose
 
 from adapters import topology
 from adapters.settings import PREFIX, Settings, load_settings
-from outbox.migrations import migrate
+from outbox.migrations import migrate_all
 from stack import containers, local
 from stack.place import SERVERS, Place
 from stack.ports import Ports
@@ -83,7 +83,7 @@ def _native() -> Iterator[Settings]:
 
 def _prepared(settings: Settings) -> Settings:
     async def prepare() -> None:
-        await migrate(settings.migrate_url)
+        await migrate_all(settings)
         await topology.apply(settings, dry_run=False)
 
     asyncio.run(prepare())

@@ -41,7 +41,7 @@ SUPPORT: Final[LiteralString] = (
 
 # The ledger's copy of these orders.
 LEDGER: Final[LiteralString] = """
-SELECT order_id, count(*) AS events, max(position) AS last FROM audit.events WHERE order_id = ANY ($1::text[]) GROUP BY order_id
+SELECT chain AS order_id, count(*) AS events, max(position) AS last FROM audit.events WHERE chain = ANY ($1::text[]) GROUP BY chain
 """
 
 # Every letter that was written since the demonstration began, and whether its message was done.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from adapters.postgres import connect
+from adapters.settings import Settings
 from orders.errors import CallAnOperator
 
 _FOLDER: Final = Path(__file__).parent
@@ -24,6 +25,12 @@ class MigrationChanged(CallAnOperator):
 def migrations() -> list[tuple[str, str]]:
     """Name and SQL of each migration, in order."""
     return [(path.name, path.read_text()) for path in sorted(_FOLDER.glob("[0-9]*.sql"))]
+
+
+async def migrate_all(settings: Settings, *, dry_run: bool = False) -> list[str]:
+    """The orders' database, and the ledger's where that is another. Raises `MigrationChanged`."""
+    done = [await migrate(dsn, dry_run=dry_run) for dsn in dict.fromkeys((settings.migrate_url, settings.audit_migrate_url))]
+    return sorted({name for names in done for name in names})
 
 
 async def migrate(dsn: str, *, dry_run: bool = False) -> list[str]:

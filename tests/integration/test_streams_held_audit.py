@@ -50,7 +50,7 @@ async def _reached(ledger: Settings, group: Group, wanted: dict[str, int]) -> No
 
 
 async def _stored(ledger: Settings, order_id: str) -> list[int]:
-    found = await rows(ledger, "SELECT position FROM audit.events WHERE order_id = $1 ORDER BY position", order_id)
+    found = await rows(ledger, "SELECT position FROM audit.events WHERE chain = $1 ORDER BY position", order_id)
     return [row["position"] for row in found]
 
 

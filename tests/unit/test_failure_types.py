@@ -42,6 +42,7 @@ ANSWERS = (
     "outbox",
     "streams.operate",
     "orders.errors",
+    "orders.privacy",
     "orders.rerouting",
     "audit",
 )
