@@ -98,6 +98,11 @@ class Opened:
     verified: tuple[Signature, ...]
     unknown: tuple[Signature, ...]
 
+    def by(self, verifier: Verifier) -> Signature | None:
+        """This key's signature, where it is among the verified ones."""
+        key = (verifier.name, verifier.key_id)
+        return next((each for each in self.verified if (each.name, each.key_id) == key), None)
+
 
 def parse_note(note: str | bytes) -> Note:
     """Take a note apart, believing nothing. Raises `NoteMalformed`."""
@@ -167,7 +172,7 @@ def open_note(note: str | bytes, verifiers: Iterable[Verifier]) -> Opened:
         else:
             raise SignatureWrong(f"the signature of {each.name} ({each.key_id.hex()}) is not over this text")
     if not verified:
-        raise UnknownSigners(f"signed by {_names(unknown)}; known here: {_names(known.values())}")
+        raise UnknownSigners(f"signed by {named(unknown)}; known here: {named(known.values())}")
     return Opened(parsed.text, tuple(verified), tuple(unknown))
 
 
@@ -181,7 +186,7 @@ def _by_key(verifiers: Iterable[Verifier]) -> dict[tuple[str, bytes], Verifier]:
     return known
 
 
-def _names(keys: Iterable[Verifier | Signature]) -> str:
+def named(keys: Iterable[Verifier | Signature]) -> str:
     """For a message, which stays short whatever a stranger's note is full of."""
     shown = [f"{each.name[:_SHOWN]} ({each.key_id.hex()})" for each in keys]
     more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
