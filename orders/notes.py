@@ -99,7 +99,7 @@ class Opened:
     unknown: tuple[Signature, ...]
 
     def by(self, verifier: Verifier) -> Signature | None:
-        """This key's signature, where it is among the verified ones."""
+        """The signature of this key, where it is among the verified ones."""
         key = (verifier.name, verifier.key_id)
         return next((each for each in self.verified if (each.name, each.key_id) == key), None)
 
@@ -170,7 +170,7 @@ def open_note(note: str | bytes, verifiers: Iterable[Verifier]) -> Opened:
         elif verifier.verify(parsed.text.encode(), each.value):
             verified.append(each)
         else:
-            raise SignatureWrong(f"the signature of {each.name} ({each.key_id.hex()}) is not over this text")
+            raise SignatureWrong(f"the signature of {each.name[:_SHOWN]} ({each.key_id.hex()}) is not over this text")
     if not verified:
         raise UnknownSigners(f"signed by {named(unknown)}; known here: {named(known.values())}")
     return Opened(parsed.text, tuple(verified), tuple(unknown))
@@ -179,7 +179,7 @@ def open_note(note: str | bytes, verifiers: Iterable[Verifier]) -> Opened:
 def _by_key(verifiers: Iterable[Verifier]) -> dict[tuple[str, bytes], Verifier]:
     known: dict[tuple[str, bytes], Verifier] = {}
     for each in verifiers:
-        if known.setdefault((each.name, each.key_id), each) is not each:
+        if known.setdefault((each.name, each.key_id), each) != each:
             raise KeyMalformed(
                 f"two keys named {each.name} have the id {each.key_id.hex()}: their signatures cannot be told apart"
             )
