@@ -62,9 +62,9 @@ class Stream:
         """
         if self._consumer.unplaced:
             await self._place()
-        records = await self._consumer.poll(self._batch_rows, _POLL_MS)
+        woken = await self._woken()  # first: what is read and then not taken, because this fails, would be skipped
+        records = await self._consumer.poll(self._batch_rows, 0 if woken else _POLL_MS)
         batch = [receive(record, self._group) for record in records]
-        woken = await self._woken()
         if batch or woken:
             await self._take(batch, woken)
         return len(batch)
