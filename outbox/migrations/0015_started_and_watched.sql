@@ -10,9 +10,27 @@ CREATE TABLE started_facts (
 );
 CREATE TABLE audit.started_facts (LIKE started_facts INCLUDING ALL);
 
+-- Commands that no order waits for, as they were issued and last issued again, until they are done or parked.
+CREATE TABLE watched_commands (
+    event_id       text PRIMARY KEY,
+    aggregate_id   text NOT NULL,
+    position       integer,
+    type           text NOT NULL,
+    schema_version smallint NOT NULL,
+    body           bytea NOT NULL,
+    headers        jsonb NOT NULL,
+    destination    text NOT NULL,
+    priority       smallint NOT NULL,
+    occurred_at    timestamptz NOT NULL,
+    issued_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    first_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX watched_commands_by_issue ON watched_commands (issued_at);
+
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'rushline_app') THEN
+        GRANT SELECT, INSERT, UPDATE, DELETE ON watched_commands TO rushline_app;
         GRANT SELECT, INSERT, UPDATE, DELETE ON started_facts TO rushline_app;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'rushline_audit_writer') THEN
