@@ -19,7 +19,7 @@ TYPES = {
     F.PAYMENT_TIMEOUT: {"OutcomeUnknown", "NotSettled", "ChargeNotSettled", "IntentUnexpectedState", "RefundOverlaps"},
     F.RESTAURANT_TIMEOUT: {"RestaurantUnreachable", "PeerUnavailable", "PeerRefused", "BadPeerAddress"},
     F.DRIVER_UNAVAILABLE: {"NoDriverAvailable", "DriverTaken"},
-    F.INVALID_MESSAGE: {"BadMessage", "BodyTooLarge", "WrongBroker", "KillsItsWorker", "BadSignature", "FactRefused"},
+    F.INVALID_MESSAGE: {"BadMessage", "BodyTooLarge", "WrongBroker", "KillsItsWorker", "KillsItsStream", "BadSignature", "FactRefused"},
     F.SERVICE_UNAVAILABLE: {
         "DatabaseUnavailable", "ProcessingErrorDecline", "ProviderUnavailable", "BadProviderCredentials", "MessagingUnavailable",
         "BadMessagingCredentials", "Unroutable", "Refused", "BrokerUnavailable", "KafkaUnavailable", "TopicsMissing",

@@ -6,11 +6,12 @@ import pytest
 
 from adapters.kafka_consumer import Partition, Record
 from audit import ledger
-from orders.envelope import KAFKA_PREFIX, attributes
+from orders.envelope import KAFKA_PREFIX, Envelope, attributes
+from orders.facts import FactBody
 from orders.names import State
 from streams.analytics import Analytics, added
 from streams.fraud import Fraud
-from streams.group import Group, Incoming, Kind, receive
+from streams.group import Group, Incoming, Kind, Problem, receive
 from streams.support import told
 from tests.integration.streams_making import audits, facts, journey
 from tests.making import NOW
@@ -33,6 +34,18 @@ def test_a_fact_is_read_with_its_order_and_position() -> None:
     item = _received(*_good())
     assert (item.problem, item.position) == (None, 1)
     assert item.order_id == item.fact.order_id
+
+
+def test_a_fact_that_must_not_be_looked_into_keeps_its_place_in_line() -> None:
+    class Untouchable(Analytics):
+        def read(self, envelope: Envelope, body: bytes) -> FactBody:
+            raise AssertionError(envelope, body)
+
+    why = Problem(Kind.FAILED, "it kills")
+    headers, body = _good()
+    item = receive(_record(headers, body), Untouchable(topic="t"), unread=why)
+    assert (item.problem, item.position, item.order_id, item.fact) == (why, 1, headers["ce_subject"], None)
+    assert receive(_record({}, body), Untouchable(topic="t"), unread=why).problem == why
 
 
 def test_every_kind_of_unreadable_message_says_what_is_wrong() -> None:
