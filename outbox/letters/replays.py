@@ -13,7 +13,7 @@ from orders.ids import new_id
 from outbox.alerts import clear_alert
 from outbox.letters import replays_sql as sql
 from outbox.letters import search
-from outbox.letters.model import LetterFilter, LetterState, NothingMatches
+from outbox.letters.model import LetterFilter, NothingMatches
 from outbox.letters.searching_sql import PLAN_FOR_VALUES
 from outbox.letters.sending import check_reason, writing
 from outbox.letters.stepping import STOPPED, step
@@ -127,22 +127,10 @@ async def create(
         await conn.execute(PLAN_FOR_VALUES)
         total = await conn.fetchval(sql.CHOOSE, limit, *_arguments(wanted), now, replay_id)
         if not total:
-            raise NothingMatches(await _why_none(conn, wanted))
+            raise NothingMatches(await search.why_none(conn, wanted))
         await conn.execute(sql.SIZE, replay_id, total, _sizes(stages, total))
         await conn.execute(sql.TAKEN_UP, STOPPED, replay_id, now)
         return await _progress(conn, replay_id)
-
-
-async def _why_none(conn: Connection, wanted: LetterFilter) -> str:
-    """What a listing with the same filter shows, and a replay leaves alone, is not said to be nothing."""
-    listed = await search.count(conn, msgspec.structs.replace(wanted, state=LetterState.OPEN))
-    if listed.number == 0:
-        return "no open letter that failed up to the cut-off matches the filter: widen it, or list letters first"
-    more = "" if listed.exact else "more than "
-    return (
-        f"{more}{listed.number} open letters match the filter, and each is snoozed or failed after the cut-off: "
-        "ask for a group by its fingerprint to send it although it is snoozed"
-    )
 
 
 def _check(wanted: LetterFilter, reason: str, stages: Sequence[int], per_second: int | None) -> None:
