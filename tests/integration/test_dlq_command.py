@@ -330,6 +330,10 @@ async def test_a_snooze_is_told_while_it_lasts_and_a_replay_says_why_it_leaves_l
     await desk.pool.execute("UPDATE letter_groups SET snoozed_until = NULL WHERE fingerprint = $1", fingerprint)
     assert "sleeps until" not in (await desk.type("show", one)).stdout
     await desk.type("snooze", "--group", fingerprint, "--until", "2h")
+    assert "wakes" in (await desk.type("groups", "--snoozed", "--limit", "1000")).stdout
+    await desk.type("snooze", one, "--until", "3h")
+    listed = (await desk.type("list", "--group", fingerprint)).stdout
+    assert (listed.count("wakes"), listed.count("in 2h") + listed.count("in 3h")) == (1, 1), listed
     words = (await desk.read("show", one))["letter"]["error"]
     said = await desk.type("replay", "--words", words, "--reason", "x")
     assert (said.exit_code, "2 open letters match the filter, and each is snoozed" in said.stderr) == (1, True), said.output
