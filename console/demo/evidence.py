@@ -8,8 +8,8 @@ import msgspec
 from orders.names import Command
 
 NOWHERE: Final = "nowhere"
-# What may have nothing left to do when its turn comes, so that workers acknowledge it and remember nothing: the step that it
-# asks for was made meanwhile, or overtaken.
+# What workers may acknowledge and not remember: the step that it asks for was made or overtaken meanwhile, or could not be made
+# for good, which its order's own way has answered (a declined charge: payment_failed).
 _CAN_BE_LATE: Final = frozenset(
     {Command.PAYMENT_CHARGE, Command.RESTAURANT_NOTIFY, Command.DRIVER_DISPATCH, Command.ORDER_CANCEL, Command.ORDER_DEADLINE}
 )
@@ -102,7 +102,7 @@ class Entry(msgspec.Struct, frozen=True):
             return "done"
         if self.type in _NOT_REMEMBERED:
             return "done, and not remembered"
-        return "with nothing left to do" if self.type in _CAN_BE_LATE and not self.pending else NOWHERE
+        return "superseded or compensated" if self.type in _CAN_BE_LATE and not self.pending else NOWHERE
 
 
 class Kitchen(msgspec.Struct, frozen=True):

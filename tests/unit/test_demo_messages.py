@@ -30,7 +30,7 @@ def _evidence(*entries: Entry, letters: list[Letter] | None = None, deeds: Deeds
         (_entry("notification.sms", "replaying"), "parked"),
         (_entry("notification.sms", "discarded"), "discarded"),
         (_entry("notification.push"), "done, and not remembered"),
-        (_entry("restaurant.notify"), "with nothing left to do"),
+        (_entry("restaurant.notify"), "superseded or compensated"),
         (_entry("restaurant.notify", pending=True), NOWHERE),
         (_entry("payment.refund"), NOWHERE),
         (_entry("notification.sms"), NOWHERE),
@@ -55,8 +55,8 @@ def test_a_message_that_is_parked_and_done_is_in_two_places() -> None:
 
 def test_entries_are_counted_by_type_and_place() -> None:
     counted = tally([_entry("order.cancel", done=True), _entry("order.cancel"), _entry("order.cancel", done=True)])
-    assert counted == {"order.cancel": {"entered": 3, "done": 2, "with nothing left to do": 1}}
-    assert in_words(counted["order.cancel"]) == "2 done, 1 with nothing left to do"
+    assert counted == {"order.cancel": {"entered": 3, "done": 2, "superseded or compensated": 1}}
+    assert in_words(counted["order.cancel"]) == "2 done, 1 superseded or compensated"
 
 
 def test_what_an_operator_could_not_do_breaks_a_promise() -> None:
