@@ -44,6 +44,7 @@ ANSWERS = (
     "orders.errors",
     "orders.rerouting",
     "audit",
+    "adapters.archive_errors",
 )
 
 
