@@ -52,6 +52,7 @@ ANSWERS = (
     "orders.tiles",
     "orders.tlog_proof",
     "audit",
+    "adapters.archive_errors",
 )
 
 
