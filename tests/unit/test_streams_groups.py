@@ -6,6 +6,7 @@ import pytest
 
 from adapters.kafka_consumer import Partition, Record
 from audit import ledger
+from audit.events import AHEAD, read_event
 from orders.envelope import KAFKA_PREFIX, Envelope, attributes
 from orders.facts import FactBody
 from orders.names import State
@@ -106,10 +107,10 @@ def test_support_sees_one_row_for_all_that_a_batch_says_about_an_order() -> None
 
 
 def test_the_ledger_links_what_fits_and_names_what_does_not() -> None:
-    events = [ledger.read_event(1, row.body) for row in audits(journey(), "t")]
-    good, broken = ledger.link(events, {})
+    events = [read_event(1, row.body) for row in audits(journey(), "t")]
+    good, broken = ledger.link(events, {}, NOW)
     assert (len(good), broken) == (9, [])
-    good, broken = ledger.link(events[:3] + events[4:], {})
+    good, broken = ledger.link(events[:3] + events[4:], {}, NOW)
     assert [event.position for event, _ in broken] == [5]
     assert len(good) == 7
 
@@ -117,7 +118,14 @@ def test_the_ledger_links_what_fits_and_names_what_does_not() -> None:
 def test_an_edited_audit_event_is_evidence_and_one_finding() -> None:
     bodies = [row.body for row in audits(journey(), "t")]
     bodies[2] = bodies[2].replace(b"system", b"nobody")
-    events = [ledger.read_event(1, body) for body in bodies]
-    good, broken = ledger.link(events, {})
+    events = [read_event(1, body) for body in bodies]
+    good, broken = ledger.link(events, {}, NOW)
     assert [(event.position, reason) for event, reason in broken] == [(3, "its hash is not the hash of its contents")]
     assert len(good) == 8
+
+
+def test_an_audit_event_from_the_future_is_set_aside_and_its_chain_goes_on() -> None:
+    events = [read_event(1, row.body) for row in audits(journey(at=NOW), "t")]
+    good, broken = ledger.link(events, {}, NOW - AHEAD - timedelta(seconds=1))
+    assert (good, {reason[:25] for _, reason in broken}) == ([], {"it is from the future: 20"})
+    assert ledger.link(events, {}, NOW - AHEAD)[1] == []
