@@ -1,5 +1,7 @@
 """A checkpoint and a proof that stands alone say what they prove, or where they cannot be read."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +16,7 @@ from orders.note_keys import Kind
 from orders.notes import SignatureWrong, UnknownSigners, sign
 from orders.proofs import ProofIndexError, ProofLengthError, ProofRootError
 from orders.tlog_proof import ProofMalformed, TlogProof, verify_proof
+from tests.making import REPOSITORY
 from tests.trees import Naive, entries
 
 ORIGIN = "rushline.example/audit"
@@ -187,3 +190,14 @@ def test_no_bit_of_a_proof_can_be_turned_unseen(at: int, bit: int) -> None:
     data[at] ^= 1 << bit
     with pytest.raises((NoteRefused, ProofError)):
         verify_proof(bytes(data), LEAF, [VERIFIER])
+
+
+def test_all_but_the_signature_is_verified_with_the_standard_library_alone() -> None:
+    without_packages = [
+        sys.executable,
+        "-S",
+        "-c",
+        "import orders.chain, orders.tlog_proof, sys; print('cryptography' in sys.modules)",
+    ]
+    done = subprocess.run(without_packages, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n", done.stderr
