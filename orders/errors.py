@@ -4,7 +4,9 @@ RushlineError
 ├── Refuse          the caller is wrong: answered with 4xx, or the business path of a refusal; never tried again
 │   ├── NotAllowed        the lifecycle has no such action from here
 │   ├── NotFound          no such thing, or not yours
-│   └── Invalid           a field cannot be used; names it
+│   ├── Invalid           a field cannot be used; names it
+│   ├── NoteRefused       a signed note cannot be read or trusted; says where and why
+│   └── ProofError        a proof does not show what it claims; says what is wrong with it
 ├── RetryLater      the world is wrong for now: wait, then the same again
 │   ├── LostRace          somebody else moved the order: start again from the load
 │   ├── DependencyDown    all of a dependency is away: back into the queue, no attempt is spent
@@ -78,6 +80,18 @@ class Invalid(Refuse):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field, self.problem = field, problem
+
+
+class NoteRefused(Refuse):
+    """A signed note (a checkpoint, a key, a proof that carries one) cannot be read or trusted. The message says where and why."""
+
+    slug = "note-refused"
+
+
+class ProofError(Refuse):
+    """A Merkle proof does not show what it claims. The message says whether its length, an index or the root is wrong."""
+
+    slug = "proof-refused"
 
 
 class LostRace(RetryLater):
