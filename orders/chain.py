@@ -12,14 +12,15 @@ from typing import Any, Final
 DOMAIN: Final = b"rushline/audit-event/v1\x00"
 GENESIS: Final = hashlib.sha256(b"rushline/audit-genesis/v1\x00").hexdigest()
 MAX_EVENT_BYTES: Final = 60 * 1024
+MAX_DEPTH: Final = 8  # of lists and objects below the event itself
 _HASH_KEY: Final = b'"hash":"'
 _HASH_FIELD_BYTES: Final = len(_HASH_KEY) + 64 + 2  # with its closing quote and comma: `prev_hash` always follows
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-_SAFE: Final = 2**53 - 1  # RFC 8785 writes numbers as IEEE doubles: integers beyond this would change
+MAX_INTEGER: Final = 2**53 - 1  # RFC 8785 writes numbers as IEEE doubles: integers beyond this would change
 
 
 class NotCanonicalError(ValueError):
-    """A value has no single canonical spelling here: a float, an integer beyond 2^53-1, or a key that is not ASCII."""
+    """A value has no single canonical spelling here: a float, an integer beyond 2^53-1, a key that is not ASCII, or too deep."""
 
 
 def canonical(event: Mapping[str, Any]) -> bytes:
@@ -41,20 +42,24 @@ def _fitting(data: bytes) -> bytes:
     return data
 
 
-def _check(value: object) -> None:
+def _check(value: object, depth: int = 0) -> None:
     match value:
         case None | bool() | str():
             return
-        case int() if -_SAFE <= value <= _SAFE:
+        case int() if -MAX_INTEGER <= value <= MAX_INTEGER:
             return
-        case dict() | Mapping():  # `dict` first: asking for the abstract class costs more than the rest together
+        case dict() | Mapping() if (
+            depth <= MAX_DEPTH
+        ):  # `dict` first: asking for the abstract class costs more than the rest together
             for key, item in value.items():
                 if not (isinstance(key, str) and key.isascii()):
                     raise NotCanonicalError(f"the key {key!r} is not ASCII text")
-                _check(item)
-        case list() | tuple():
+                _check(item, depth + 1)
+        case list() | tuple() if depth <= MAX_DEPTH:
             for item in value:
-                _check(item)
+                _check(item, depth + 1)
+        case dict() | Mapping() | list() | tuple():
+            raise NotCanonicalError(f"an event may be {MAX_DEPTH} levels deep below itself, and this goes on")
         case _:
             raise NotCanonicalError(f"{value!r} ({type(value).__name__}) has no canonical form here")
 

@@ -111,6 +111,7 @@ def _half(width: int) -> int:
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
     """That this leaf hash is at `index` of the tree with this size and root. Raises `ProofError`."""
     _within(index, size)
+    _hashes(("leaf", leaf), ("root", root))
     turns = (index ^ (size - 1)).bit_length()  # from there on the way up keeps to the tree's right edge
     _length(proof, turns + (index >> turns).bit_count(), f"leaf {index} in a tree of size {size}")
     found = leaf
@@ -128,9 +129,11 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
     """That the tree of size `old` is the beginning of the tree of size `new`. Raises `ProofError`."""
     _not_shrunk(old, new)
     what = f"sizes {old} and {new}"
+    _hashes(("root of the old tree", old_root), ("root of the new tree", new_root))
     if old in {0, new}:
         _length(proof, 0, what)
         _same("old", old, EMPTY_ROOT if old == 0 else new_root, old_root)
+        _same("new", new, EMPTY_ROOT if new == 0 else new_root, new_root)
         return
     shared = (old & -old).bit_length() - 1  # the old tree's last complete subtree has this height
     turns = ((old - 1) ^ (new - 1)).bit_length() - shared
@@ -160,9 +163,13 @@ def _not_shrunk(old: int, new: int) -> None:
 def _length(proof: Sequence[bytes], needed: int, what: str) -> None:
     if len(proof) != needed:
         raise ProofLengthError(f"a proof for {what} has {needed} hashes, this one has {len(proof)}")
-    for number, each in enumerate(proof, 1):
+    _hashes(*((f"{number}. hash of the proof", each) for number, each in enumerate(proof, 1)))
+
+
+def _hashes(*named: tuple[str, bytes]) -> None:
+    for name, each in named:
         if len(each) != HASH_BYTES:
-            raise ProofLengthError(f"hash {number} of the proof has {len(each)} bytes instead of {HASH_BYTES}")
+            raise ProofLengthError(f"the {name} has {len(each)} bytes instead of {HASH_BYTES}")
 
 
 def _same(which: str, size: int, found: bytes, root: bytes) -> None:

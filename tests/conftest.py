@@ -2,11 +2,16 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 
 from adapters.postgres import Pool, open_pool
 from adapters.settings import Settings
 from tests.servers import servers
+
+# A busy machine is no defect of what is tested: no timing decides a test.
+hypothesis.settings.register_profile("rushline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("rushline")
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ async def test_an_audit_event_whose_attempts_are_spent_is_a_letter_and_goes_on_i
         await _reached(ledger, group, {order_id: 9})
         await _settled(ground, group, LetterState.RESOLVED, "replayed")
     assert await _stored(ledger, order_id) == list(range(1, 10))
-    assert not await rows(ledger, "SELECT FROM audit.broken_events WHERE order_id = $1", order_id)
+    assert not await rows(ledger, "SELECT FROM audit.broken_events WHERE chain = $1", order_id)
     assert not await rows(ledger, "SELECT FROM audit.settled_letters")
     assert not await ground.pool.fetch("SELECT FROM held_decisions")
 
@@ -119,7 +119,7 @@ async def test_a_discarded_audit_event_leaves_a_break_in_its_orders_chain_that_e
     # The next one links to what is not there: that is told once, and what follows fits again.
     assert await _stored(ledger, order_id) == [1, 2, 3, 4, 7, 8, 9]
     assert [
-        row["position"] for row in await rows(ledger, "SELECT position FROM audit.broken_events WHERE order_id = $1", order_id)
+        row["position"] for row in await rows(ledger, "SELECT position FROM audit.broken_events WHERE chain = $1", order_id)
     ] == [6]
     (row,) = await held(ledger, group)
     assert (row["position"], row["skipped_at"] is None) == (FIFTH, False)
