@@ -19,3 +19,8 @@ SELECT leaf_index, body FROM audit.events WHERE leaf_index >= $1 AND leaf_index 
 BUNDLE: Final[LiteralString] = """
 SELECT leaf_index, body FROM audit.events WHERE leaf_index >= $1 AND leaf_index < $2 ORDER BY leaf_index
 """
+
+# Whether some of these leaves were dropped after their time.
+DROPPED: Final[LiteralString] = """
+SELECT EXISTS (SELECT FROM audit.archives WHERE state = 'dropped' AND first_leaf < $2 AND end_leaf > $1)
+"""

@@ -57,6 +57,7 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("rule-moved", 409, "Somebody else has changed the rule", "Read it again, then decide; send its new version."),
     Kind("rule-is-shipped", 409, "The rule came with the library", "Switch it or limit it; copy it under another name to change it."),
     Kind("no-alternative", 409, "No other restaurant can take the order", "Choose substitutes, or cancel."),
+    Kind("entries-dropped", 410, "These entries were dropped after their time", "Their hashes are still served; the signed statement says why."),
     Kind("body-too-large", 413, "The body is too large", "Send less: an order of 50 lines needs under 10 KB."),
     Kind("unsupported-media-type", 415, "The body has the wrong type", "Send Content-Type: application/json."),
     Kind("invalid", 422, "A field cannot be used", "Change the fields that errors names."),
