@@ -35,7 +35,7 @@ def _events() -> list[tuple[str, bytes]]:
     personal = conceal(KEY, ORDER, 1, {"address": {"street": "Oudegracht 1", "city": "Utrecht"}})
     first = _step(
         1, fact_id="evt_1", action="order.placed", actor={"type": "customer", "id": "cus_1"}, previous_state=None, new_state="placed",
-        details={"total": 3200, "items": [{"name": "Tiramisù \"2\"", "quantity": 1}]}, personal=personal,
+        details={"total": 3200, "items": [{"name": 'Tiramisù "2"', "quantity": 1}]}, personal=personal,
     )  # fmt: skip
     second = _step(
         2, fact_id="evt_2", action="payment.initiated", actor={"type": "system", "id": "payments"}, previous_state="placed",
