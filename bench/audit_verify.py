@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import msgspec
-
 from adapters.postgres import Connection, Pool, connect, open_pool
 from adapters.settings import Settings
 from audit import ledger, tree
@@ -18,21 +16,13 @@ from audit.events import read_event
 from audit.verify_pages import PAGE_LEAVES
 from audit.verify_sql import PAGE
 from audit.verifying import Wanted, verify
+from bench.audit_making import delivered_order
 from bench.making import Figure
-from orders import chain
-from orders.ids import derived_id, new_id
 from outbox.migrations import migrate
 
 DATABASE: Final = "rushline_verify"
 _BATCH: Final = 5_000
 _AT_ONCE: Final = 500  # orders that are under way at the same time
-_STEPS: Final = (
-    ("order.placed", "placed"), ("payment.initiated", "payment_processing"), ("payment.confirmed", "payment_confirmed"),
-    ("restaurant.notified", "restaurant_notified"), ("restaurant.accepted", "restaurant_accepted"),
-    ("driver.assigned", "driver_assigned"), ("driver.picked_up", "picked_up"), ("driver.delivered", "delivered"),
-    ("order.completed", "delivered"),
-)  # fmt: skip
-_ITEMS: Final = [{"item_id": f"itm_{n}", "name": "Margherita", "quantity": 2, "unit_price": 1_150} for n in range(2)]
 
 
 async def verify_rate(settings: Settings, number: int) -> list[Figure]:
@@ -113,22 +103,7 @@ def events_of(number: int) -> Iterator[bytes]:
     """Events of orders that are under way side by side, as the relay publishes them."""
     at, done = datetime.now(UTC) - timedelta(hours=1), 0
     while done < number:
-        orders = [(new_id("ord"), new_id("cus"), chain.GENESIS) for _ in range(_AT_ONCE)]
-        for position, (action, state) in enumerate(_STEPS, 1):
-            for place, (order_id, customer, head) in enumerate(orders):
-                digest, body = chain.seal(_event(order_id, customer, position, action, state, at), head)
-                orders[place] = (order_id, customer, digest)
-                yield body
-                done += 1
-
-
-def _event(order_id: str, customer: str, position: int, action: str, state: str, at: datetime) -> dict[str, Any]:
-    placed = position == 1
-    return {
-        "v": 1, "event_id": derived_id("aud", order_id, position), "fact_id": derived_id("evt", order_id, position),
-        "order_id": order_id, "position": position, "action": action,
-        "actor": {"type": "customer", "id": customer} if placed else {"type": "system", "id": "payments"},
-        "previous_state": None if placed else _STEPS[position - 2][1], "new_state": state, "reason": None,
-        "details": {"items": _ITEMS, "total": 3_200} if placed else {}, "service": "bench", "correlation_id": order_id[4:],
-        "causation_id": f"cmd_{order_id[4:]}_{position}", "occurred_at": msgspec.to_builtins(at.isoformat()),
-    }  # fmt: skip
+        orders = [delivered_order(at) for _ in range(_AT_ONCE)]
+        for step in zip(*orders, strict=True):
+            yield from step
+            done += len(step)

@@ -22,8 +22,8 @@ class NoGoError(RuntimeError):
     """These tests need Go."""
 
 
-def _go() -> str:
-    """Beside this Python (where `.ci/run` puts it on a machine that has none), or on the path."""
+def go() -> str:
+    """Go itself: beside this Python (where `.ci/run` puts it on a machine that has none), or on the path."""
     beside = Path(sys.executable).with_name("go")
     found = str(beside) if beside.exists() else shutil.which("go")
     if found is None:
@@ -37,7 +37,7 @@ def built(module: str, package: str = ".") -> Path:
     _BUILT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_BUILT) as folder:
         program = Path(folder) / "program"
-        command = [_go(), "build", "-o", str(program), package]
+        command = [go(), "build", "-o", str(program), package]
         done = subprocess.run(
             command, cwd=INTEROP / module, capture_output=True, text=True, check=False, env={**os.environ, "CGO_ENABLED": "0"}
         )
