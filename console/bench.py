@@ -19,6 +19,7 @@ from bench.arrival import arrival_times
 from bench.audit_cost import audit_cost
 from bench.audit_ingest import audit_ingest
 from bench.audit_scale import audit_scale
+from bench.audit_verify import verify_rate
 from bench.change import change_costs
 from bench.failures import failure_costs
 from bench.letters import letter_pages, letters_taken_in
@@ -49,6 +50,7 @@ _Measure = Callable[[Settings, Size], Awaitable[list[Figure]]]
 _ON_SERVERS: Final[dict[str, _Measure]] = {
     "audit-cost": lambda settings, _: audit_cost(settings, 500),
     "audit-ingest": lambda settings, _: audit_ingest(settings, 100_000),
+    "audit-verify": lambda settings, _: verify_rate(settings, 300_000),
     "audit-scale": lambda settings, size: audit_scale(settings, size.events),
     "change": lambda settings, _: change_costs(settings, 2_000),
     "arrival": lambda settings, _: arrival_times(settings, 1_000),

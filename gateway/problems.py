@@ -63,6 +63,7 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("evidence-full", 409, "The dispute has all the evidence that it can have", "Resolve it."),
     Kind("refund-above-rest", 409, "More would go back than is left", "Read money in the order's investigation; name less."),
     Kind("no-alternative", 409, "No other restaurant can take the order", "Choose substitutes, or cancel."),
+    Kind("entries-dropped", 410, "These entries were dropped after their time", "Their hashes are still served; the signed statement says why."),
     Kind("body-too-large", 413, "The body is too large", "Send less: an order of 50 lines needs under 10 KB."),
     Kind("unsupported-media-type", 415, "The body has the wrong type", "Send Content-Type: application/json."),
     Kind("invalid", 422, "A field cannot be used", "Change the fields that errors names."),
