@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from audit.findings import Report
 
 _SHOWN = 20
+_SETTLE_S = 600
 
 
 @click.command()
@@ -50,7 +51,11 @@ _SHOWN = 20
     help="Trust this verifier key; those of the log if left out. May be given again.",
 )
 @click.option(
-    "--settle", default=600, show_default=True, metavar="SECONDS", help="How long an event may be on its way into the ledger."
+    "--settle",
+    default=_SETTLE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long an event may be on its way into the ledger.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def verify(
@@ -71,7 +76,7 @@ def verify(
         sys.exit(_export(exported, proofs, leaves, checkpoints, vkeys, as_json=as_json))
     from adapters.settings import load_settings
 
-    report = asyncio.run(_verified(load_settings(), (begin, end, settle), checkpoints, vkeys))
+    report = asyncio.run(verified(load_settings(), (begin, end, settle), checkpoints, vkeys))
     if as_json:
         words.as_json(report)
     else:
@@ -102,9 +107,11 @@ def _own_keys() -> list[str]:
         return []
 
 
-async def _verified(
-    settings: "Settings", asked: tuple[int | None, int | None, int], checkpoints: tuple[Path, ...], vkeys: tuple[str, ...]
+async def verified(
+    settings: "Settings", asked: tuple[int | None, int | None, int] = (None, None, _SETTLE_S), checkpoints: tuple[Path, ...] = (),
+    vkeys: tuple[str, ...] = (),
 ) -> "Report":  # fmt: skip
+    """Verify the live ledger, from and to a leaf, with so many seconds for what is on its way. Raises `Refused`."""
     from datetime import timedelta
 
     import msgspec
@@ -112,7 +119,7 @@ async def _verified(
     from adapters.postgres import open_pool
     from audit.copies import Copies, from_path, served, spooled
     from audit.verifying import Wanted
-    from audit.verifying import verify as verified
+    from audit.verifying import verify as verify_ledger
     from orders.signing import verifier
     from streams.checkpointing import folder_of
 
@@ -134,7 +141,7 @@ async def _verified(
             async with db.acquire() as conn:
                 sources.append(("audit.checkpoints of the ledger", await spooled(served(conn), own)))
             sources += await _from_kafka(settings, kafka, missed)
-            report = await verified(db, settings.audit_reader_url, orders, Copies(known, sources), wanted)
+            report = await verify_ledger(db, settings.audit_reader_url, orders, Copies(known, sources), wanted)
     return msgspec.structs.replace(report, not_checked=[*report.not_checked, *missed])
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from console.demo.proof import Proof
 from orders.names import Command
 
 NOWHERE: Final = "nowhere"
@@ -152,6 +153,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     orders: dict[str, Order]
     logs: dict[str, Log]
     broken_chains: list[str]
+    proof: Proof
     charged: dict[str, Charged]
     notified: dict[str, float]  # when the restaurant first heard of it
     kitchens: list[Kitchen]  # one for each order at each restaurant that had it

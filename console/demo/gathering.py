@@ -13,6 +13,7 @@ from adapters.settings import Settings
 from console.demo import sql
 from console.demo.entries import entered, facts_entered
 from console.demo.evidence import Alarm, Charged, Deeds, Evidence, Kitchen, Letter, Log, Order, Placed
+from console.demo.proof import prove
 from orders import chain
 from orders.names import DEAD_LETTERS, POISON
 from outbox.status import lane_statuses
@@ -55,6 +56,7 @@ async def gather(db: Connection, settings: Settings, world: World, before: Befor
         orders=orders,
         logs={row["order_id"]: _log(row) for row in await db.fetch(sql.EVENTS, ids)},
         broken_chains=await _broken_chains(db, ids),
+        proof=await prove(db, settings),
         charged=await _charged(world, orders),
         notified=_notified(tickets),
         kitchens=[_kitchen(t) for t in tickets if t["notified_at"]],

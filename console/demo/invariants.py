@@ -96,6 +96,18 @@ def chains_whole(e: Evidence) -> Invariant:
     return _verdict("each order's audit chain verifies from its first event to its head", len(e.logs), e.broken_chains)
 
 
+def log_proven(e: Evidence) -> Invariant:
+    found = e.proof
+
+    def broken() -> Iterable[str]:
+        yield from found.breaks
+        if found.signed < found.leaves:
+            yield f"{found.leaves - found.signed} of {found.leaves} events are in no signed checkpoint"
+
+    checked = f"the audit log verifies whole, all of it signed: events, chains, columns, tree, {found.checkpoints} checkpoints kept elsewhere"
+    return _verdict(checked, found.leaves, broken())
+
+
 def facts_applied_once(e: Evidence) -> Invariant:
     def broken() -> Iterable[str]:
         for group in GROUPS:
@@ -214,8 +226,8 @@ INVARIANTS: Final[dict[str, Callable[[Evidence], Invariant]]] = {
     check.__name__: check
     for check in (
         accepted_orders_end, no_order_unasked, charged_at_most_once, money_is_right, books_agree, positions_gapless,
-        chains_whole, facts_applied_once, read_models_agree, outbox_empty, every_message_accounted_for, operators_came_through,
-        restaurants_know, customers_know, drivers_free,
+        chains_whole, log_proven, facts_applied_once, read_models_agree, outbox_empty, every_message_accounted_for,
+        operators_came_through, restaurants_know, customers_know, drivers_free,
     )
 }  # fmt: skip
 

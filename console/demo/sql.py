@@ -90,3 +90,8 @@ RUNNING: Final[LiteralString] = """
 SELECT DISTINCT application_name FROM pg_stat_activity
 WHERE application_name ~ '^rushline-(gateway|relay|clock|worker|stream)' ORDER BY application_name
 """
+
+# How many events the audit log has, and how many of them its newest checkpoint covers.
+SIGNED: Final[LiteralString] = """
+SELECT next_leaf AS leaves, coalesce((SELECT max(size) FROM audit.checkpoints), 0) AS signed FROM audit.sequence
+"""

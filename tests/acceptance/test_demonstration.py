@@ -14,7 +14,7 @@ import pytest
 
 from tests.servers import REPOSITORY
 
-PROMISES = 15
+PROMISES = 16
 
 
 def _evening(home: Path, *options: str) -> dict[str, Any]:
