@@ -39,6 +39,7 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("replay-not-found", 404, "There is no such replay", "Take an id from GET /v1/ops/replays."),
     Kind("edit-not-found", 404, "There is no such edit", "Take an id from GET /v1/ops/edits."),
     Kind("rule-not-found", 404, "There is no such rule", "Take an id from GET /v1/ops/rules; leave version out to write a new one."),
+    Kind("no-such-event", 404, "There is no such event in the log", "Take an event_id from the order's timeline; new ones take a second."),
     Kind("dispute-not-found", 404, "There is no such dispute", "Take an id from GET /v1/support/disputes."),
     Kind("not-found", 404, "There is no such thing, or it is not yours", "Check the address and the identifier."),
     Kind("method-not-allowed", 405, "The address does not take this method", "Use a method of the Allow header."),

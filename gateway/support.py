@@ -7,8 +7,8 @@ from typing import Final
 
 from litestar import Router
 
-from gateway import support_audit, support_disputes, support_orders
+from gateway import support_audit, support_disputes, support_orders, support_proof
 
-_ROUTES: Final = (*support_orders.ROUTES, *support_disputes.ROUTES, *support_audit.ROUTES)
+_ROUTES: Final = (*support_orders.ROUTES, *support_disputes.ROUTES, *support_audit.ROUTES, *support_proof.ROUTES)
 
 router = Router("/v1/support", route_handlers=list(_ROUTES), tags=["support"])

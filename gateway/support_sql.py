@@ -37,3 +37,6 @@ ORDER BY e.occurred_at DESC, e.leaf_index DESC LIMIT $6
 
 # The keys that these ids name; a destroyed one is null.
 KEYS: Final[LiteralString] = "SELECT key_id, key FROM personal_keys WHERE key_id = ANY ($1::text[])"
+
+# Whether an event of the log is one of these chains'.
+EVENT_OF: Final[LiteralString] = "SELECT leaf_index FROM audit.events WHERE event_id = $1 AND chain = ANY ($2::text[]) LIMIT 1"

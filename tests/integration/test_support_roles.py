@@ -29,7 +29,7 @@ async def test_every_route_of_the_design_is_there() -> None:
     orders = "/v1/support/orders/{order_id:str}"
     assert {
         ("/v1/support/orders", "GET"), (f"{orders}/investigation", "GET"), (f"{orders}/timeline", "GET"),
-        (f"{orders}/integrity", "GET"), ("/v1/support/audit", "GET"), (f"{orders}/interventions", "POST"),
+        (f"{orders}/integrity", "GET"), (f"{orders}/proof/{{event_id:str}}", "GET"), ("/v1/support/audit", "GET"), (f"{orders}/interventions", "POST"),
         (f"{orders}/disputes", "POST"), ("/v1/support/disputes", "GET"), ("/v1/support/disputes/{dispute_id:str}/resolution", "POST"),
     } <= set(ROUTES)  # fmt: skip
 
