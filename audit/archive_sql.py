@@ -33,7 +33,9 @@ WHERE sequenced_at >= $1 AND sequenced_at < $2 AND leaf_index >= $3 AND leaf_ind
 COVERING: Final[LiteralString] = "SELECT size, root, note FROM audit.checkpoints WHERE size >= $1 ORDER BY size LIMIT 1"
 
 # The checkpoints above one size, up to another.
-CHECKPOINTS: Final[LiteralString] = "SELECT size, note FROM audit.checkpoints WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3"
+CHECKPOINTS: Final[LiteralString] = (
+    "SELECT size, note FROM audit.checkpoints WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3"
+)
 
 # Up to where checkpoints are in an archive before this leaf.
 ARCHIVED_CHECKPOINTS: Final[LiteralString] = """

@@ -5,7 +5,7 @@ covers) and are there to be searched by.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -90,12 +90,12 @@ def columns_of(bodies: Sequence[bytes]) -> dict[str, Any]:
         "occurred_at": [each.occurred_at for each in events],
     }
     made = {name: pa.array(column, SCHEMA.field(name).type) for name, column in values.items()}
-    return {**made, "body": pa.array(bodies, pa.binary()).cast(pa.string())}
+    return {**made, "body": pa.array(bodies, pa.binary()).view(pa.string())}  # canonical JSON is UTF-8
 
 
-def write(path: Path, first: int, sequenced: Sequence[datetime], bodies: Sequence[bytes]) -> Bounds:
-    """A file of events that follow each other in the log from leaf `first` on."""
-    leaves = pa.array(range(first, first + len(bodies)), pa.int64())
+def write(path: Path, start: int, sequenced: Sequence[datetime], bodies: Sequence[bytes]) -> Bounds:
+    """A file of events that follow each other in the log from leaf `start` on."""
+    leaves = pa.array(range(start, start + len(bodies)), pa.int64())
     columns = {"leaf_index": leaves, "sequenced_at": pa.array(sequenced, _TIME), **columns_of(bodies)}
     table = pa.table(columns, schema=SCHEMA)
     order = pc.sort_indices(table, [("chain", "ascending"), ("position", "ascending"), ("leaf_index", "ascending")])
@@ -108,7 +108,8 @@ def write(path: Path, first: int, sequenced: Sequence[datetime], bodies: Sequenc
         for at in range(0, len(bodies), GROUP_ROWS):
             writer.write_table(table.take(order.slice(at, GROUP_ROWS)), row_group_size=GROUP_ROWS)
     chains, times = pc.min_max(table["chain"]), pc.min_max(table["occurred_at"])
-    return Bounds(chains["min"].as_py(), chains["max"].as_py(), times["min"].as_py(), times["max"].as_py())
+    first, last = (times[each].as_py().astimezone(UTC) for each in ("min", "max"))
+    return Bounds(chains["min"].as_py(), chains["max"].as_py(), first, last)
 
 
 def open_file(source: Any) -> Any:
