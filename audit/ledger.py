@@ -31,6 +31,11 @@ _START: Final = Head(0, chain.GENESIS)
 async def prepare(db: Connection) -> None:
     """Make the coming weeks' partitions, and let a process that stalls with the sequence in its hands be cut off."""
     await db.execute(sql.PATIENCE)
+    await maintain(db)
+
+
+async def maintain(db: Connection) -> None:
+    """Make the coming weeks' partitions."""
     await db.execute(sql.PREPARE)
 
 

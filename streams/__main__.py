@@ -11,6 +11,7 @@ from adapters.settings import Settings
 from orders.errors import Invalid
 from streams.analytics import Analytics
 from streams.audit import Audit
+from streams.checkpointing import Checkpointing
 from streams.consumer import Stream
 from streams.courier import Courier
 from streams.fraud import Fraud
@@ -46,6 +47,8 @@ async def run(settings: Settings, groups: Sequence[str], stop: asyncio.Event) ->
             for each in wanted:
                 tasks.create_task(_follow(settings, each, stop))
                 tasks.create_task(Courier(each, settings).run(stop))
+            if any(each.noun == Audit.noun for each in wanted):
+                tasks.create_task(Checkpointing(settings).run(stop))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
 

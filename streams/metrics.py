@@ -21,4 +21,11 @@ BATCH_S: Final = Histogram(
 LAG: Final = Gauge("rushline_stream_lag_facts", "Facts in Kafka that this process's partitions have not read.", _GROUP)
 LOST: Final = Counter("rushline_stream_partitions_lost_total", "Batches dropped: somebody else owns the partition.", _GROUP)
 RETRIES: Final = Counter("rushline_stream_retries_total", "Batches tried again: the database was away.", _GROUP)
-BROKEN: Final = Counter("rushline_audit_broken_events_total", "Audit events that do not fit their order's chain.")
+BROKEN: Final = Counter("rushline_audit_broken_events_total", "Audit events that do not fit their chain.")
+LOG_SIZE: Final = Gauge("rushline_audit_log_leaves", "Events in the audit log's Merkle tree.")
+LOG_REFUSED: Final = Gauge("rushline_audit_log_refused", "1 while the audit log cannot be signed: see its alert.")
+CHECKPOINT_SIZE: Final = Gauge("rushline_audit_checkpoint_leaves", "Size of the newest checkpoint that was published.")
+CHECKPOINT_AT: Final = Gauge("rushline_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was signed, Unix time.")
+UNWITNESSED: Final = Counter(
+    "rushline_audit_witness_failures_total", "Checkpoints that a witness did not cosign.", ("witness",)
+)

@@ -32,7 +32,7 @@ from tests.making import NOW, WAY_TO, cause_of, change_of, unplaced, wait
 def database(settings: Settings) -> Iterator[Settings]:
     """The same servers with a new, migrated database, for as long as the fixture that yields from this lives."""
     name = f"streams_{secrets.token_hex(4)}"
-    names = ("postgres_dsn", "migrate_dsn", "audit_dsn")
+    names = ("postgres_dsn", "migrate_dsn", "audit_dsn", "audit_reader_dsn")
     dsns = {each: urlsplit(getattr(settings, each))._replace(path=f"/{name}").geturl() for each in names}
     own = msgspec.structs.replace(settings, **dsns)
     asyncio.run(_as_owner(settings, f"CREATE DATABASE {name}"))

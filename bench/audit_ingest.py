@@ -1,0 +1,99 @@
+"""How many audit events a second enter the ledger, against plain batched inserts into an equal table, in one run."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from adapters.postgres import Connection, connect
+from adapters.settings import Settings
+from audit import ledger, tree
+from audit.events import Event, read_event
+from bench.audit_making import events
+from bench.making import Figure, percentile
+from outbox.migrations import migrate
+
+DATABASE: Final = "rushline_audit_bench"
+_BATCH: Final = 2_000
+_TIMES: Final = 5
+
+# The same columns and indexes, and nothing of what makes it a log.
+_PLAIN: Final = """
+CREATE TABLE plain_events (LIKE audit.events INCLUDING ALL);
+"""
+_INSERT: Final = """
+INSERT INTO plain_events SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::integer[], $5::text[], $6::text[],
+    $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bytea[])
+"""
+
+
+async def audit_ingest(settings: Settings, number: int) -> list[Figure]:
+    """Both ways in turn, several times; medians."""
+    async with _database(settings) as db:
+        took: dict[str, list[float]] = {"ledger": [], "plain": [], "cpu": [], "tree": []}
+        for _ in range(_TIMES):
+            bodies = list(events(number, datetime(2026, 1, 5, tzinfo=UTC)))
+            cpu = time.process_time()
+            took["ledger"].append(await _timed(lambda: _into_ledger(db, bodies)))  # noqa: B023  # called at once
+            took["cpu"].append(time.process_time() - cpu)
+            found = [read_event(1, body) for body in bodies]
+            took["plain"].append(await _timed(lambda: _plainly(db, found)))  # noqa: B023
+            await db.execute("TRUNCATE plain_events")
+            took["tree"].append(await _timed(lambda: _into_tree(db)))
+    note = f"{number} events, batches of {_BATCH}, median of {_TIMES}"
+    ours, plain = (number / percentile(took[each], 50) for each in ("ledger", "plain"))
+    return [
+        Figure("audit: checked, chained and stored", ours, "events/s", note),
+        Figure("audit: the same by this process's own time", number / percentile(took["cpu"], 50), "events/s", "one core"),
+        Figure("audit: plain batched inserts, unchecked", plain, "events/s", "equal table and indexes"),
+        Figure("audit: ledger against plain", ours / plain, "times"),
+        Figure(
+            "audit: entered into the Merkle tree", number / percentile(took["tree"], 50), "events/s", "hashed, tiles stored"
+        ),
+    ]
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Connection]:
+    url = urlsplit(settings.audit_migrate_url)._replace(path=f"/{DATABASE}").geturl()
+    async with connect(settings.migrate_url, service="bench") as owner:
+        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+        await owner.execute(f"CREATE DATABASE {DATABASE}")
+    try:
+        await migrate(url)
+        async with connect(url, service="bench") as db:
+            await db.execute(_PLAIN)
+            yield db
+    finally:
+        async with connect(settings.migrate_url, service="bench") as owner:
+            await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+
+
+async def _timed(work: Callable[[], Awaitable[object]]) -> float:
+    began = time.perf_counter()
+    await work()
+    return time.perf_counter() - began
+
+
+async def _into_ledger(db: Connection, bodies: Sequence[bytes]) -> None:
+    for first in range(0, len(bodies), _BATCH):
+        batch = [read_event(1, body) for body in bodies[first : first + _BATCH]]
+        async with db.transaction():
+            assert await ledger.store(db, batch) == 0
+
+
+async def _plainly(db: Connection, found: Sequence[Event]) -> None:
+    """With the columns at hand, as whoever stored plain rows would have them."""
+    at = datetime.now(UTC)
+    names = ("chain", "position", "event_id", "action", "actor_type", "actor_id", "new_state", "occurred_at", "body")
+    for first in range(0, len(found), _BATCH):
+        batch = found[first : first + _BATCH]
+        columns = [[getattr(event, name) for event in batch] for name in names]
+        await db.execute(_INSERT, list(range(first, first + len(batch))), [at] * len(batch), *columns)
+
+
+async def _into_tree(db: Connection) -> None:
+    while await tree.step(db) == tree.AT_ONCE:
+        pass
