@@ -29,6 +29,9 @@ SELECT leaf_index, sequenced_at, body FROM audit.events
 WHERE sequenced_at >= $1 AND sequenced_at < $2 AND leaf_index >= $3 AND leaf_index < $4 ORDER BY leaf_index
 """
 
+# How many leaves the newest checkpoint covers.
+SIGNED: Final[LiteralString] = "SELECT coalesce(max(size), 0) FROM audit.checkpoints"
+
 # The first checkpoint that covers a tree of this size.
 COVERING: Final[LiteralString] = "SELECT size, root, note FROM audit.checkpoints WHERE size >= $1 ORDER BY size LIMIT 1"
 

@@ -35,6 +35,7 @@ from orders.merkle import leaf_hash
 
 _ROWS: Final = 8_192  # one question to the ledger
 _NOTES: Final = 10_000
+_LONG_S: Final = 900
 _ZSTD: Final = "zstd"
 
 
@@ -51,7 +52,7 @@ class Range(NamedTuple):
 
 async def extent(db: Executor, from_at: datetime, to_at: datetime) -> Range | None:
     """What the ledger has of this range of time, or None where there is nothing. Raises `LedgerDiffers` where leaves are missing."""
-    row = await db.fetchrow(sql.EXTENT, from_at, to_at)
+    row = await db.fetchrow(sql.EXTENT, from_at, to_at, timeout=_LONG_S)
     if row is None or not row["events"]:
         return None
     if row["end"] - row["first"] != row["events"]:
