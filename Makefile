@@ -12,6 +12,8 @@ demo: .venv/.runtime ## a dinner hour of a small country on real servers, with f
 	$(BIN)/rushline demo
 
 test: .venv/.dev ## all tests, on real servers
+	$(BIN)/python -m tests.s3
+	$(BIN)/python -m tests.timescale
 	$(BIN)/pytest
 
 check: .venv/.dev ## style, types, layers and unit tests: no servers, seconds

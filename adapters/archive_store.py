@@ -221,6 +221,7 @@ def _bucket_of(url: str, environ: Mapping[str, str]) -> tuple[Any, str]:
         region=options.get("region", "us-east-1"),
         scheme=options.get("scheme", "https"),
         endpoint_override=options.get("endpoint_override"),
+        allow_delayed_open=True,  # what is small is one request, not the three of a multipart upload
         connect_timeout=_CONNECT_S,
         request_timeout=_REQUEST_S,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),

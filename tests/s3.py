@@ -76,9 +76,7 @@ def binary() -> Path:
 def _build(built: Path) -> None:
     go = shutil.which("go")
     if go is None:
-        raise RuntimeError(
-            "the archive's tests need an S3 server, which is built by Go: install Go 1.25 or newer (https://go.dev/dl)"
-        )
+        raise RuntimeError("the archive's tests need an S3 server, which is built by Go: install Go 1.25 or newer")
     with tempfile.TemporaryDirectory(prefix="versitygw-", dir=built.parent) as draft:
         environ = {**os.environ, "GOBIN": draft, "CGO_ENABLED": "0"}
         done = subprocess.run([go, "install", f"{MODULE}@{VERSION}"], env=environ, capture_output=True, text=True, check=False)

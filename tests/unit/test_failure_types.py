@@ -45,6 +45,7 @@ ANSWERS = (
     "orders.privacy",
     "orders.rerouting",
     "audit",
+    "adapters.archive_errors",
 )
 
 

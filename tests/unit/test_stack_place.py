@@ -96,9 +96,9 @@ def test_a_home_closed_to_postgresqls_user_is_seen_as_such(tmp_path: Path) -> No
     (closed / "inside").mkdir(parents=True)
     closed.chmod(0o700)
     nobody = Owner(65_534, 65_534)
-    assert not postgres._reachable(closed / "inside", nobody)
-    assert postgres._reachable(closed / "inside", Owner())
-    assert postgres._reachable(Path("/usr/bin"), nobody)
+    assert not postgres.reachable(closed / "inside", nobody)
+    assert postgres.reachable(closed / "inside", Owner())
+    assert postgres.reachable(Path("/usr/bin"), nobody)
 
 
 def test_a_home_that_may_not_be_written_is_refused_with_the_remedy(tmp_path: Path) -> None:
