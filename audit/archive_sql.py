@@ -66,7 +66,7 @@ ORDER BY state = 'cold', first_leaf LIMIT 1
 
 # All that would be dropped, for who only wants to know.
 TO_DROP: Final[LiteralString] = """
-SELECT name FROM audit.archives WHERE state = 'cold' AND greatest(to_at, last_occurred_at) <= $1::timestamptz ORDER BY first_leaf
+SELECT name, manifest FROM audit.archives WHERE state = 'cold' AND greatest(to_at, last_occurred_at) <= $1::timestamptz ORDER BY first_leaf
 """
 
 # Its next state, if it is still in the one that it was.

@@ -20,6 +20,7 @@ def pytest_report_header() -> str:
     left_out = "" if "timescale" in FLAVOURS else f"; TimescaleDB is left out by {CHOICE}"
     return f"PostgreSQL: {', '.join(FLAVOURS)}{left_out}"
 
+
 # A busy machine is no defect of what is tested: no timing decides a test.
 hypothesis.settings.register_profile("rushline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("rushline")
@@ -46,8 +47,9 @@ def flavoured(request: pytest.FixtureRequest, stack: Settings) -> Settings:
         return stack
     other: Settings = request.getfixturevalue("hypertables")
     return msgspec.structs.replace(
-        stack, postgres_dsn=other.postgres_dsn, migrate_dsn=other.migrate_dsn, audit_dsn=other.audit_dsn
-    )
+        stack, postgres_dsn=other.postgres_dsn, migrate_dsn=other.migrate_dsn, audit_dsn=other.audit_dsn,
+        audit_reader_dsn=other.audit_reader_dsn,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from streams.checkpointing import folder_of
 from tests.integration.archive_ground import MONDAY, Told, archiver, chain_of, facts, hot, put, steps, weeks
 from tests.integration.audit_ground import at_home, checkpointed
 from tests.integration.streams_making import database, rows
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 
 pytestmark = pytest.mark.timeout(1_200)  # the first use on a machine builds the S3 server
 
@@ -30,15 +30,9 @@ LATER = datetime(2026, 11, 1, tzinfo=UTC)
 TWO_YEARS_LATER = datetime(2028, 4, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
-
-
 @pytest.fixture
-def own(stack: Settings, tmp_path: Path) -> Iterator[Settings]:
-    for settings in database(stack):
+def own(flavoured: Settings, tmp_path: Path) -> Iterator[Settings]:
+    for settings in database(flavoured):
         yield at_home(settings, tmp_path)
 
 
@@ -74,9 +68,9 @@ async def test_events_go_through_the_whole_life_of_an_archive(own: Settings, sto
     grown.extend(map(leaf_hash, bodies.values()))
     assert kept == [{"size": 540, "root": grown.root()}]
     # After two years they go, and what went is signed.
-    assert facts(await steps(each, MONDAY + timedelta(weeks=1, days=731))) == [
-        (names[2], life[0]), (names[2], life[1]), (names[2], life[2]), (names[0], "dropped")]  # fmt: skip
-    assert told.acts[-1] == ("log.dropped", names[0])
+    due = [(names[0], "dropped"), *((names[2], what) for what in life)]
+    assert facts(await steps(each, MONDAY + timedelta(weeks=1, days=731))) == due
+    assert told.acts[2:] == [("log.dropped", names[0]), ("log.archived", names[2])]
     (row,) = await rows(own, "SELECT state, statement FROM audit.archives WHERE name = $1", names[0])
     assert row["state"] == "dropped"
     assert await store.get(f"{names[0]}/dropped.txt") == row["statement"].encode()
