@@ -22,12 +22,13 @@ from audit import archive_sql as sql
 from audit.archive_verify import verify
 from audit.archive_write import Range, extent, write
 from audit.manifest import MANIFEST, STATEMENT, ArchiveBroken, LedgerDiffers, Manifest, recorded, spelled
-from orders.errors import RetryLater, RushlineError
+from orders.errors import CallAnOperator, Refuse, RetryLater
 from orders.names import Act
 
 # An audit event about the log itself. The key names what it is about: told again after a crash, it is the same event.
 Tell = Callable[[Act, str, dict[str, Any]], Awaitable[None]]
 Sign = Callable[[str], str]  # a text, as a signed note of the log
+Alarm = Callable[[str | None], Awaitable[None]]  # what must be looked at; None: nothing (any more)
 
 DROPPED_FORMAT: Final = "rushline/audit-dropped/v1"
 DAMAGED: Final = "damaged, to be written again"
@@ -35,7 +36,7 @@ _EVERY_S: Final = 3_600
 _LONG_S: Final = 900  # for what counts or drops a whole range
 _STAYS: Final = "RL005"  # what audit.drop_events and the table say of a step that is not due
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,22 +58,31 @@ class Archiver(msgspec.Struct, frozen=True, kw_only=True):
     keep_days: float
     tell: Tell
     sign: Sign
+    alarm: Alarm
 
     async def run(self, stop: asyncio.Event, every_s: float = _EVERY_S) -> None:
         """Do what is due until stopped. What cannot be done is logged, and tried again an hour later."""
         while not stop.is_set():
             try:
-                async with connect(self.dsn, service="archiver") as db:
-                    while not stop.is_set() and (done := await self.step(db, datetime.now(UTC))) is not None:
-                        log.info("archive", **msgspec.to_builtins(done))
-                        if done.what == DAMAGED:
-                            break  # an archive that breaks each time is not written in a circle
+                await self._round(stop)
             except RetryLater as error:
-                log.warning("the archive waits", error=error.slug, detail=str(error)[:200])
-            except RushlineError as error:
-                log.error("the archive needs an operator", error=error.slug, detail=str(error)[:500])  # noqa: TRY400
+                log.warning("audit-archive-waits", error=error.slug, detail=str(error)[:200])
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), every_s)
+
+    async def _round(self, stop: asyncio.Event) -> None:
+        trouble = None
+        try:
+            async with connect(self.dsn, service="archiver") as db:
+                while not stop.is_set() and (done := await self.step(db, datetime.now(UTC))) is not None:
+                    log.info("audit-archive", **msgspec.to_builtins(done))
+                    if done.what == DAMAGED:  # what breaks each time is not written in a circle
+                        trouble = f"{done.archive} was damaged while its events were still in the ledger; it is written again"
+                        break
+        except (CallAnOperator, Refuse) as error:
+            log.error("audit-archive-stuck", error=error.slug, detail=str(error)[:500])  # noqa: TRY400
+            trouble = f"{error.slug}: {error}"
+        await self.alarm(trouble)
 
     async def step(self, db: Connection, now: datetime) -> Done | None:
         """The next step of one archive, what was begun first; None where none is due, or another archiver is at it.
@@ -132,7 +142,7 @@ class Archiver(msgspec.Struct, frozen=True, kw_only=True):
             await verify(db, self.store, manifest)
         except ArchiveBroken as error:
             # Nothing is lost: the events are in the ledger. Manifest first, so that what is half gone is no archive.
-            log.error("an archive was damaged before its events left the ledger", detail=str(error)[:500])  # noqa: TRY400
+            log.error("audit-archive-damaged", archive=manifest.name, detail=str(error)[:500])  # noqa: TRY400
             await self._remove(manifest, MANIFEST, *self._files(manifest))
             await db.execute(sql.FORGET, manifest.name)
             return _done(manifest, DAMAGED)

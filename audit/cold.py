@@ -7,6 +7,7 @@ row groups do. Whatever is handed on was held against the log's tree first: byte
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import duckdb
@@ -61,12 +62,12 @@ class Cold:
         for part in manifest.parts:
             wanted = [chain for chain in chains if part.first_chain <= chain <= part.last_chain]
             if wanted:
-                found += await self._read(manifest, part, lambda file, named=wanted: parquet.of_chains(file, named))
+                found += await self._read(manifest, part, partial(parquet.of_chains, chains=wanted))
         return found
 
     async def of_leaves(self, manifest: Manifest, part: Part, first: int, end: int) -> list[Stored]:
         """The events of one file from a leaf to before another, in the log's order."""
-        return await self._read(manifest, part, lambda file: parquet.of_leaves(file, first, end))
+        return await self._read(manifest, part, partial(parquet.of_leaves, first=first, end=end))
 
     async def at(self, manifest: Manifest, leaves: Iterable[int]) -> list[Stored]:
         """The events at these leaves of an archive."""
@@ -74,7 +75,7 @@ class Cold:
         for part in manifest.parts:
             here = sorted(leaf for leaf in leaves if part.first_leaf <= leaf < part.end_leaf)
             if here:
-                found += await self._read(manifest, part, lambda file, wanted=here: parquet.at_leaves(file, wanted))
+                found += await self._read(manifest, part, partial(parquet.at_leaves, leaves=here))
         return found
 
     async def page(self, manifest: Manifest, wanted: Mapping[str, Any]) -> list[Hit]:
@@ -121,23 +122,6 @@ class Cold:
         with of_file(path):
             check_size(path, await self._store.size(path), part.bytes)
         return True
-
-    async def _ask(self, path: str, query: str, values: dict[str, Any]) -> list[Hit]:
-        where, filesystem = self._store.path(path), self._store.filesystem
-
-        def ask() -> list[Hit]:
-            with of_file(path):
-                try:
-                    events = dataset.dataset(where, format="parquet", filesystem=filesystem, schema=parquet.SCHEMA)
-                    with duckdb.connect(config={"threads": 1}) as db:
-                        db.execute("SET TimeZone = 'UTC'")
-                        db.register("events", events)
-                        rows = db.execute(query, values).fetchall()
-                except duckdb.Error as error:
-                    raise FileAltered(path, f"it cannot be searched: {error}") from error
-            return [Hit(at.astimezone(UTC), leaf) for at, leaf in rows]
-
-        return await asyncio.to_thread(ask)
 
     async def _read(self, manifest: Manifest, part: Part, ask: Callable[[Any], list[Stored]]) -> list[Stored]:
         return await self._guarded(self._proven(manifest, part, ask)) or []

@@ -16,6 +16,8 @@ import uvloop
 from adapters.settings import PREFIX, Settings, load_settings
 from adapters.telemetry import configure
 from bench.arrival import arrival_times
+from bench.audit_cost import audit_cost
+from bench.audit_ingest import audit_ingest
 from bench.change import change_costs
 from bench.failures import failure_costs
 from bench.letters import letter_pages, letters_taken_in
@@ -35,6 +37,8 @@ from stack.ports import Ports
 _Measure = Callable[[Settings, int], Awaitable[list[Figure]]]
 # Each on the same servers, in this order: what leaves most behind comes last.
 _ON_SERVERS: Final[dict[str, _Measure]] = {
+    "audit-cost": lambda settings, _: audit_cost(settings, 500),
+    "audit-ingest": lambda settings, _: audit_ingest(settings, 100_000),
     "change": lambda settings, _: change_costs(settings, 2_000),
     "arrival": lambda settings, _: arrival_times(settings, 1_000),
     "failures": lambda settings, _: failure_costs(settings, 3_000),

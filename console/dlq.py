@@ -74,11 +74,13 @@ def _table(letters: list[LetterSummary], at: datetime) -> None:
     rows = [
         (
             words.short(each.letter_id), words.ago(each.last_failed_at, at), each.state if mixed else "", each.type or "(unreadable)",
-            each.failure_type, each.attempts, each.order_id, each.owner, f"{each.error}: {each.message}"[:120],
+            each.failure_type, each.attempts, each.order_id, each.owner, words.sleeps(each.snoozed_until, at),
+            f"{each.error}: {each.message}"[:120],
         )
         for each in letters
     ]  # fmt: skip
-    words.table(("letter", "failed", "state", "type", "failure", "tries", "order", "owner", "error"), rows, spare="order")
+    columns = ("letter", "failed", "state", "type", "failure", "tries", "order", "owner", "wakes", "error")
+    words.table(columns, rows, spare="order")
 
 
 def _how_many(count: CountAnswer) -> str:
@@ -106,7 +108,7 @@ def groups(*, everything: bool, snoozed: bool, limit: int, cursor: str | None, a
     if as_json:
         words.as_json(page)
     elif not page.groups:
-        click.echo("No group has an open letter." if not everything else "There are no groups.")
+        click.echo(_no_groups(everything=everything, snoozed=snoozed))
     else:
         _groups_table(page.groups, now())
         click.echo(
@@ -120,14 +122,18 @@ def _groups_table(found: list[GroupAnswer], at: datetime) -> None:
     rows = [
         (
             each.fingerprint, each.open, each.total, words.ago(each.last_at, at), each.consumer, each.type or "(unreadable)",
-            each.failure_type, each.owner, f"{each.error}: {each.example}"[:100],
+            each.failure_type, each.owner, words.sleeps(each.snoozed_until, at), f"{each.error}: {each.example}"[:100],
         )
         for each in found
     ]  # fmt: skip
-    words.table(
-        ("group", "open", "ever", "last", "consumer", "type", "failure", "owner", "example"),
-        rows,
-    )
+    words.table(("group", "open", "ever", "last", "consumer", "type", "failure", "owner", "wakes", "example"), rows)
+
+
+def _no_groups(*, everything: bool, snoozed: bool) -> str:
+    if everything and snoozed:
+        return "There are no groups."
+    which = "There is no group" if everything else "No group has an open letter"
+    return f"{which}." if snoozed else f"{which}, or all of them are snoozed: `--snoozed` shows those, too."
 
 
 @dlq.command(short_help="All that is known of one.")

@@ -137,6 +137,7 @@ def try_(file: Any, *, days: int, as_json: bool) -> None:
     words.facts([
         ("looked at", f"{told.looked_at:,} letters of {told.days} days{'' if told.complete else '; there are more'}"),
         ("matching", f"{told.matching:,} ({states})" if states else "none"), ("open now", f"{told.open:,} would be taken"),
+        ("asleep", f"{told.asleep:,} of them, taken when they wake" if told.asleep else None),
         ("others'", f"{told.taken:,} are taken by a rule before it" if told.taken else None),
         ("over the limit", f"{told.over_limit:,} would have waited" if told.over_limit else None),
         ("would not work", f"{told.unworkable:,}" if told.unworkable else None),

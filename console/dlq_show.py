@@ -48,17 +48,23 @@ def _what_happened(detail: LetterDetail, now: datetime) -> None:
         ("failure", f"{letter.failure_type} ({letter.category}), {letter.reason}"), ("order", letter.order_id),
         ("attempts", letter.attempts), ("parked", f"{letter.parked_at:%Y-%m-%d %H:%M:%S} UTC{_again(letter.generation)}"),
         ("first failed", letter.first_failed_at), ("last failed", letter.last_failed_at),
-        ("quarantined", detail.quarantined_at), ("owner", letter.owner), ("sleeps until", letter.snoozed_until),
+        ("quarantined", detail.quarantined_at), ("owner", letter.owner), ("sleeps until", _ahead(letter.snoozed_until, now)),
         ("resolution", letter.resolution and f"{letter.resolution}, by {letter.resolved_by or 'its message'}"),
         ("resolved", letter.resolved_at), ("message", detail.message_id), ("position", detail.position),
         ("came through", detail.queue), ("routing key", detail.routing_key), ("priority", detail.priority),
         ("read at", detail.read_at and f"{detail.read_at.topic}/{detail.read_at.partition}@{detail.read_at.offset}"),
         ("group", f"{group.fingerprint}: {group.open:,} open of {group.total:,}{_of(group.owner)}"),
+        ("which sleeps until", _ahead(group.snoozed_until, now)),
     ])  # fmt: skip
 
 
 def _again(generation: int) -> str:
-    return "" if generation == 1 else f", for the {generation}th time"
+    return "" if generation == 1 else f", {generation} times by now"
+
+
+def _ahead(until: datetime | None, now: datetime) -> datetime | None:
+    """A snooze that is over says nothing any more."""
+    return until if until is not None and until > now else None
 
 
 def _of(owner: str | None) -> str:

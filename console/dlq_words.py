@@ -55,6 +55,11 @@ def ago(at: datetime, now: datetime) -> str:
     return since(at, now, units=1)
 
 
+def sleeps(until: datetime | None, now: datetime) -> str:
+    """When what is snoozed wakes; nothing where it is awake."""
+    return ago(until, now) if until is not None and until > now else ""
+
+
 def span(seconds: int, units: int) -> str:
     parts = []
     for size, unit in _UNITS:

@@ -47,8 +47,8 @@ class ExampleAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule is about. `open`: letters that it would take now; `taken`: open ones that a rule before it takes;
-    `over_limit`: how many of the past would have had to wait; `unworkable`: those with a problem; `complete`: all were looked at.
+    """What a rule is about. `open`: letters that it would take now; `asleep`: those of them that it takes when they wake;
+    `taken`: open ones that a rule before it takes; `over_limit`: how many of the past would have had to wait; `unworkable`: those with a problem; `complete`: all were looked at.
     """
 
     days: int
@@ -56,6 +56,7 @@ class DryRunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     matching: int
     by_state: dict[str, int]
     open: int
+    asleep: int
     taken: int
     over_limit: int
     unworkable: int

@@ -1,7 +1,7 @@
 """The one clock: turns deadlines that ran out into commands, through the outbox, and keeps the tables young.
 
-It is also the watchdog: commands that an order still waits for are issued again with the same identity, so what a broker
-lost for good comes back, and what was only slow is recognised as a duplicate.
+It is also the watchdog: commands that an order still waits for are issued again with the same identity, and so are those of
+streams and fixes (`watched.py`). What a broker lost for good comes back, and what was only slow is recognised as a duplicate.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from orders.errors import RetryLater
 from orders.lifecycle import Deadline
 from orders.names import PRIORITY, Command
 from orders.order import Pending
-from outbox import metrics, sql
+from outbox import metrics, sql, watched
 from outbox.lease import Lease
 from outbox.transition import enqueue
 
@@ -85,6 +85,7 @@ class Clock:
             async with self._pool.acquire() as conn, conn.transaction():
                 due = await conn.fetch(sql.DUE, now, again, _BATCH)
                 await enqueue(conn, [row for record in due for row in issued_again(dict(record), now)])
+                await watched.issue_again(conn, now, again, _BATCH)
         except UNAVAILABLE as error:
             raise DatabaseUnavailable(f"the clock cannot read what is due: {error}") from error
         for record in due:

@@ -50,6 +50,33 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text
                      $9::text[], $10::text[], $11::smallint[], $12::timestamptz[])
 """
 
+# Commands that no order waits for.
+WATCH: Final[LiteralString] = """
+INSERT INTO watched_commands (event_id, aggregate_id, position, type, schema_version, body, headers, destination, priority,
+                              occurred_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::smallint[], $6::bytea[], $7::jsonb[], $8::text[],
+                     $9::smallint[], $10::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+# Of those that were issued before a time: what is done, what is an operator's, and what is older than the inbox remembers.
+WATCHED_NO_MORE: Final[LiteralString] = """
+DELETE FROM watched_commands WHERE event_id IN (
+    SELECT event_id FROM watched_commands w WHERE issued_at < $1 AND (first_at < $2
+        OR EXISTS (SELECT FROM inbox i WHERE i.message_id = w.event_id)
+        OR EXISTS (SELECT FROM dead_letters l WHERE l.message_id = w.event_id))
+    ORDER BY issued_at LIMIT $3)
+"""
+
+# The others; their wait begins anew.
+WATCHED_DUE: Final[LiteralString] = """
+UPDATE watched_commands w SET issued_at = $1 WHERE event_id IN (
+    SELECT event_id FROM watched_commands WHERE issued_at < $2 ORDER BY issued_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+    AND NOT EXISTS (SELECT FROM inbox i WHERE i.message_id = w.event_id)
+    AND NOT EXISTS (SELECT FROM dead_letters l WHERE l.message_id = w.event_id)
+RETURNING event_id, aggregate_id, position, type, schema_version, body, headers, destination, priority, occurred_at
+"""
+
 # Restarts the wait of orders that are due and says which; one clock at a time, but two would do no harm. A deadline that was
 # set by a process from before there was `deadline_position` counts from where its order is.
 DUE: Final[LiteralString] = """

@@ -42,10 +42,11 @@ def group(noun: str, settings: Settings) -> Group:
 async def run(settings: Settings, groups: Sequence[str], stop: asyncio.Event) -> None:
     """Be a member of each of these groups, or of all, until stopped. Raises `Invalid`, `TopicsMissing`."""
     wanted = [group(noun, settings) for noun in dict.fromkeys(groups or GROUPS)]
+    alone = asyncio.Lock()
     try:
         async with asyncio.TaskGroup() as tasks:
             for each in wanted:
-                tasks.create_task(_follow(settings, each, stop))
+                tasks.create_task(_follow(settings, each, alone, stop))
                 tasks.create_task(Courier(each, settings).run(stop))
             if any(each.noun == Audit.noun for each in wanted):
                 tasks.create_task(Checkpointing(settings).run(stop))
@@ -53,11 +54,13 @@ async def run(settings: Settings, groups: Sequence[str], stop: asyncio.Event) ->
         raise errors.exceptions[0] from errors
 
 
-async def _follow(settings: Settings, group: Group, stop: asyncio.Event) -> None:
+async def _follow(settings: Settings, group: Group, alone: asyncio.Lock, stop: asyncio.Event) -> None:
     linger_ms = max(settings.stream_linger_ms, group.linger_ms)
     dsn = settings.audit_url if group.schema == "audit" else settings.postgres_dsn
     async with Consumer(settings.kafka_bootstrap, group.name, [group.topic], linger_ms=linger_ms) as consumer:
-        stream = Stream(group, consumer, dsn, batch_rows=settings.stream_batch_rows, time_scale=settings.time_scale)
+        stream = Stream(
+            group, consumer, dsn, batch_rows=settings.stream_batch_rows, time_scale=settings.time_scale, alone=alone
+        )
         await stream.run(stop)
 
 

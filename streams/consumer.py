@@ -13,10 +13,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from adapters.kafka_consumer import Consumer, Partition
+from adapters.kafka_consumer import Consumer, Partition, Record
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, PostgresError, sqlstate
 from streams import metrics
-from streams.group import Group, Incoming, Kind, Problem, receive
+from streams.group import Group, Incoming, Kind, Problem
+from streams.isolation import Isolation
 from streams.ordering import Plan, plan
 from streams.store import LostPartition, Move, Store
 
@@ -37,9 +38,20 @@ class _Broken(Exception):  # noqa: N818  # never leaves this module
 class Stream:
     """One member of one group."""
 
-    def __init__(self, group: Group, consumer: Consumer, dsn: str, *, batch_rows: int, time_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        group: Group,
+        consumer: Consumer,
+        dsn: str,
+        *,
+        batch_rows: int,
+        time_scale: float = 1.0,
+        alone: asyncio.Lock | None = None,
+    ) -> None:
+        """`alone`: the same for all streams of a process."""
         self._group, self._consumer, self._batch_rows = group, consumer, batch_rows
-        self._store = Store(group, dsn, time_scale)
+        self._isolation = Isolation(group, dsn, alone or asyncio.Lock())
+        self._store = Store(group, dsn, time_scale, self._isolation.receive)
         self._next: dict[Partition, int] = {}
         self._look_at, self._wait_s = 0.0, _FIRST_WAIT_S
 
@@ -53,7 +65,7 @@ class Stream:
                 except (DatabaseUnavailable, PostgresError, *UNAVAILABLE) as error:
                     await self._trouble(error, stop)
         finally:
-            await self._store.close()
+            await self._close()
 
     async def step(self) -> int:
         """Take one batch, by size or time, whichever is first. Returns how many facts arrived, held ones not counted.
@@ -62,15 +74,17 @@ class Stream:
         """
         if self._consumer.unplaced:
             await self._place()
-        records = await self._consumer.poll(self._batch_rows, _POLL_MS)
-        batch = [receive(record, self._group) for record in records]
-        woken = await self._woken()
-        if batch or woken:
-            await self._take(batch, woken)
-        return len(batch)
+        woken = await self._woken()  # first: what is read and then not taken, because this fails, would be skipped
+        records = await self._consumer.poll(self._batch_rows, 0 if woken else _POLL_MS)
+        if records or woken:
+            await self._take(records, woken)
+        return len(records)
 
     async def _place(self) -> None:
-        for partition, offset in (await self._store.offsets(self._consumer.unplaced)).items():
+        offsets = await self._store.offsets(self._consumer.unplaced)
+        self._isolation.placed(offsets)
+        self._look_at = 0.0  # what is held there is looked at before anything is read: either may kill
+        for partition, offset in offsets.items():
             self._next[partition] = offset
             self._consumer.place(partition, offset)
 
@@ -84,13 +98,15 @@ class Stream:
             self._look_at = 0.0  # there is more
         return due
 
-    async def _take(self, batch: list[Incoming], woken: list[tuple[Partition, str]]) -> None:
+    async def _take(self, records: list[Record], woken: list[tuple[Partition, str]]) -> None:
         moves = {partition: Move(self._next[partition], self._next[partition]) for partition, _ in woken}
-        for item in batch:
-            moves[item.partition] = Move(self._next[item.partition], item.offset + 1)
-        orders = {item.order_id for item in batch} | {order_id for _, order_id in woken}
+        for record in records:
+            moves[record.partition] = Move(self._next[record.partition], record.offset + 1)
         began = time.monotonic()
         try:
+            await self._isolation.before(await self._store.connection(), moves)
+            batch = await self._isolation.receive(records)
+            orders = {item.order_id for item in batch} | {order_id for _, order_id in woken}
             try:
                 done = await self._commit(batch, moves, orders, careful=False)
             except _Broken as error:
@@ -105,6 +121,7 @@ class Stream:
             self._consumer.displace(moves)  # whatever became of it, the offsets in the database say
             raise
         self._next |= {partition: move.next for partition, move in moves.items()}
+        self._isolation.proven({record.partition for record in records})
         self._consumer.commit({partition: move.next for partition, move in moves.items()})
         self._count(done, time.monotonic() - began)
 
@@ -123,11 +140,17 @@ class Stream:
             if planned.repeated:
                 await self._group.repeated(db, planned.repeated)
             await self._store.finish(db, planned)
+            await self._isolation.after(db, moves)
         return planned
 
     async def _apply(self, db: Connection, facts: Sequence[Incoming]) -> None:
         try:
-            await self._group.apply(db, facts)
+            if not self._isolation.wary:
+                await self._group.apply(db, facts)
+                return
+            for item in facts:
+                async with self._isolation.taking_effect(item):
+                    await self._group.apply(db, [item])
         except Exception as error:
             if _is_about_the_server(error):
                 raise
@@ -165,10 +188,14 @@ class Stream:
     async def _trouble(self, error: BaseException, stop: asyncio.Event) -> None:
         _log.error("stream-database-away", group=self._group.name, error=f"{type(error).__name__}: {error}")
         metrics.RETRIES.labels(self._group.name).inc()
-        await self._store.close()
+        await self._close()
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), self._wait_s)
         self._wait_s = min(self._wait_s * 2, _LONGEST_WAIT_S)
+
+    async def _close(self) -> None:
+        await self._store.close()
+        await self._isolation.close()
 
     def _count(self, done: Plan, seconds: float) -> None:
         name = self._group.name

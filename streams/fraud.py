@@ -12,7 +12,7 @@ from orders.errors import BadMessage
 from orders.facts import FactBody
 from orders.names import ORDERS_TOPIC, Command, Fact
 from orders.order import Address
-from outbox.transition import enqueue
+from outbox.watched import enqueue_watched
 from streams import sql
 from streams.commanding import command
 from streams.fraud_rules import VELOCITY_WINDOW_S, History, Place, fired
@@ -49,7 +49,7 @@ class Fraud(Group):
                 sql.REMEMBER_COMPLETED, [fact.order_id for fact in completed], [fact.occurred_at for fact in completed]
             )
         if placed:
-            await enqueue(db, await self._judge(db, {item.order_id: item for item in placed}))
+            await enqueue_watched(db, await self._judge(db, {item.order_id: item for item in placed}))
 
     async def _judge(self, db: Connection, placed: Mapping[str, Incoming]) -> list[OutboxRow]:
         cancel = []

@@ -109,11 +109,12 @@ class Group:
         """Facts at positions that have taken effect before. Most groups need not look."""
 
 
-def receive(record: Record, group: Group) -> Incoming:
-    """The fact in a record, or what is wrong with it. Never raises."""
+def receive(record: Record, group: Group, *, unread: Problem | None = None) -> Incoming:
+    """The fact in a record, or what is wrong with it. Never raises. `unread`: why its body must not be looked into."""
     headers = record.headers
     order_id, position = _subject(record), None
-    envelope = fact = problem = None
+    envelope = fact = None
+    problem = unread
     try:
         envelope = open_envelope(headers, KAFKA_PREFIX)
         if envelope.subject != order_id:
@@ -123,9 +124,9 @@ def receive(record: Record, group: Group) -> Incoming:
         if envelope.position is not None and not 0 < envelope.position <= _MAX_POSITION:
             raise BadMessage(f"there is no position {envelope.position}")  # noqa: TRY301
         position = envelope.position
-        fact = group.read(envelope, record.body)
+        fact = None if unread else group.read(envelope, record.body)
     except Exception as error:  # noqa: BLE001  # whatever these bytes do to a decoder, the partition goes on
-        problem = Problem.of(Kind.UNREADABLE, error)
+        problem = unread or Problem.of(Kind.UNREADABLE, error)
     return Incoming(
         partition=record.partition, offset=record.offset, key=record.key, order_id=order_id, position=position, headers=headers,
         body=record.body, envelope=envelope, fact=fact, problem=problem,

@@ -8,6 +8,7 @@ from orders.envelope import OutboxRow
 from orders.facts import FactBody
 from orders.names import ORDERS_TOPIC, Command, Fact, State
 from outbox.transition import enqueue
+from outbox.watched import enqueue_watched
 from streams.commanding import command
 from streams.group import Group, Incoming, fact_of
 
@@ -22,7 +23,7 @@ _DECLINES: Final = frozenset({"payment_declined", "insufficient_funds", "payment
 
 
 class Notifications(Group):
-    """Push is sent and forgotten. What a customer must know goes by SMS, a command with retries."""
+    """Push is sent and forgotten. What a customer must know goes by SMS, a command with retries, watched until it is done."""
 
     noun = "notifications"
 
@@ -30,7 +31,9 @@ class Notifications(Group):
         super().__init__(topic=topic, name=name)
 
     async def apply(self, db: Connection, taken: Sequence[Incoming]) -> None:
-        await enqueue(db, [row for row in map(message, taken) if row is not None])
+        rows = [row for row in map(message, taken) if row is not None]
+        await enqueue(db, [row for row in rows if row.type == Command.NOTIFICATION_PUSH])
+        await enqueue_watched(db, [row for row in rows if row.type == Command.NOTIFICATION_SMS])
 
 
 def message(item: Incoming) -> OutboxRow | None:

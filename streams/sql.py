@@ -101,6 +101,21 @@ SELECT letter_id, $1, $3 FROM unnest($2::text[]) AS letter_id
 ON CONFLICT (letter_id) DO UPDATE SET outcome = excluded.outcome, settled_at = now()
 """
 
+# What is about to be looked into, and may kill its stream. Starts that lie far apart, and those that this process outlived,
+# count no more.
+BEGIN_STARTED: Final[LiteralString] = """
+INSERT INTO SCHEMA.started_facts AS s (group_name, place, times, started_at)
+SELECT $1, place, 1, $4 FROM unnest($2::text[]) AS place ORDER BY place
+ON CONFLICT (group_name, place) DO UPDATE SET started_at = excluded.started_at,
+    times = CASE WHEN s.place = ANY ($3::text[]) OR s.started_at < $4::timestamptz - $5::interval THEN 1 ELSE s.times + 1 END
+RETURNING times
+"""
+
+# It came to an end of some kind, and so did what was begun long ago.
+END_STARTED: Final[LiteralString] = """
+DELETE FROM SCHEMA.started_facts WHERE group_name = $1 AND (place = ANY ($2::text[]) OR started_at < $3)
+"""
+
 # Held facts that took effect, or whose position took effect without them.
 FREE: Final[LiteralString] = """
 DELETE FROM SCHEMA.held_facts h USING unnest($2::text[], $3::integer[], $4::bigint[]) AS n (topic, partition, kafka_offset)

@@ -1,6 +1,6 @@
 """The only place that stores how far a group is: offsets, positions, held facts, in one schema and one connection."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ class LostPartition(RetryLater):
     failure = FailureType.SERVICE_UNAVAILABLE
 
 
+LooksInto = Callable[[Sequence[Record]], Awaitable[list[Incoming]]]
+
+
 class Move(msgspec.Struct, frozen=True):
     """A partition's offset: what it must be, and what it becomes."""
 
@@ -33,8 +36,8 @@ class Move(msgspec.Struct, frozen=True):
 class Store:
     """One group's connection and bookkeeping. Opens the connection where it is missing, drops it after trouble."""
 
-    def __init__(self, group: Group, dsn: str, time_scale: float = 1.0) -> None:
-        self._group, self._dsn = group, dsn
+    def __init__(self, group: Group, dsn: str, time_scale: float, look_into: LooksInto) -> None:
+        self._group, self._dsn, self._look_into = group, dsn, look_into
         self._holding = Holding(group, time_scale)
         self._stack = AsyncExitStack()
         self._conn: Connection | None = None
@@ -83,7 +86,7 @@ class Store:
         if row["moved"] != len(parts):
             raise LostPartition(f"{self._group.name}: {len(parts) - row['moved']} of {len(parts)} partitions are not ours")
         held = await db.fetch(self._sql["HELD"], self._group.name, row["holding"]) if row["holding"] else []
-        return row["positions"] or {}, [self._held(each) for each in held]
+        return row["positions"] or {}, [await self._held(each) for each in held]
 
     async def due(self, partitions: Collection[Partition], most: int) -> list[tuple[Partition, str]]:
         """Orders of which something held in these partitions may be tried again, no more than `most`."""
@@ -97,16 +100,20 @@ class Store:
         if plan.positions:
             await db.execute(self._sql["MOVE_POSITIONS"], self._group.name, list(plan.positions), list(plan.positions.values()))
 
-    def _held(self, row: Mapping[str, Any]) -> Incoming:
+    async def _held(self, row: Mapping[str, Any]) -> Incoming:
+        """As it came. What is parked or discarded is not looked into: it may be what kills."""
         partition = Partition(row["topic"], row["partition"])
         record = Record(partition, row["kafka_offset"], row["message_key"], row["headers"], row["body"])
-        kind, woken = Kind(row["kind"]), row["woken"]
-        item = receive(record, self._group)
-        again = kind is Kind.GAP or woken
+        kind, woken, discarded = Kind(row["kind"]), row["woken"], row["discarded"]
+        may_take_effect = kind is Kind.GAP or woken
+        if may_take_effect and not discarded:
+            (item,) = await self._look_into([record])
+        else:
+            item = receive(record, self._group, unread=Problem(kind, row["reason"]))
         return msgspec.structs.replace(
             item, order_id=row["order_id"], position=item.position if woken else row["position"], held=True, woken=woken,
-            discarded=row["discarded"], attempts=row["attempts"], first_failed_at=row["first_failed_at"],
-            letter_id=row["letter_id"], problem=item.problem if again else Problem(kind, row["reason"]),
+            discarded=discarded, attempts=row["attempts"], first_failed_at=row["first_failed_at"], letter_id=row["letter_id"],
+            problem=None if may_take_effect and discarded else item.problem,
         )  # fmt: skip
 
 

@@ -47,9 +47,12 @@ def flavoured(request: pytest.FixtureRequest, stack: Settings) -> Settings:
         return stack
     other: Settings = request.getfixturevalue("hypertables")
     return msgspec.structs.replace(
-        stack, postgres_dsn=other.postgres_dsn, migrate_dsn=other.migrate_dsn, audit_dsn=other.audit_dsn,
+        stack,
+        postgres_dsn=other.postgres_dsn,
+        migrate_dsn=other.migrate_dsn,
+        audit_dsn=other.audit_dsn,
         audit_reader_dsn=other.audit_reader_dsn,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")

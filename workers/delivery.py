@@ -11,7 +11,7 @@ from adapters.postgres import DatabaseUnavailable, Pool
 from adapters.rabbitmq import BrokerUnavailable, Refused, Unroutable
 from adapters.rabbitmq_consumer import Delivery
 from adapters.settings import Settings
-from orders.commands import WakeOrder
+from orders.commands import CancelOrder, WakeOrder
 from orders.decide import Change, Wish, decide
 from orders.errors import AlreadyDone, CallAnOperator, LostRace, NotAllowed, Stale
 from orders.failures import FailureType
@@ -145,7 +145,8 @@ class Worker:
         try:
             await self._steps(task, order, done=done)
         except (AlreadyDone, NotAllowed) as late:
-            if task.id in order.pending:
+            # What no order waits for is watched elsewhere, until the inbox has it.
+            if task.id in order.pending or (isinstance(task.body, CancelOrder) and not done):
                 await finish(self._pool, order.order_id, task.id, self._clock())
             if isinstance(late, NotAllowed):
                 raise Stale(str(late)) from late

@@ -10,7 +10,6 @@ from orders.lifecycle import GIVEN_UP
 from orders.names import Command
 from orders.order import Order
 from outbox.transition import Clock, move
-from workers import store
 from workers.task import Named
 
 _REASON: Final = {
@@ -21,13 +20,13 @@ _REASON: Final = {
 
 
 async def give_up(pool: Pool, command: Named, wait: Wait, clock: Clock) -> None:
-    """The order ends well by the lifecycle's `GIVEN_UP`, or waits for the operator. Again, it changes nothing.
+    """The order ends well by the lifecycle's `GIVEN_UP`, or waits for the operator: the watchdog lets go of the command once its
+    letter is recorded. Again, it changes nothing.
 
     Raises `LostRace`, `DatabaseUnavailable`.
     """
     action = GIVEN_UP.get(command.kind)
     if action is None:
-        await store.stop_watching(pool, command.order_id, command.id)
         return
 
     def wish(order: Order) -> Wish:

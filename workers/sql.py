@@ -42,14 +42,6 @@ SELECT row.* FROM done CROSS JOIN unnest(
     $12::text[], $13::smallint[], $14::timestamptz[]) AS row
 """
 
-# A parked command is an operator's: the watchdog lets go of it. There is no inbox row, so that it can be replayed.
-STOP_WATCHING: Final[LiteralString] = """
-UPDATE orders SET pending = pending - $2,
-    deadline = CASE WHEN pending - $2 = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline END,
-    deadline_at = CASE WHEN pending - $2 = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline_at END
-WHERE order_id = $1 AND pending ? $2
-"""
-
 # What a stream's group holds of an order since this attempt is due now. A later failure has a wake-up of its own.
 WAKE_HELD: Final[LiteralString] = """
 UPDATE held_facts SET wake_at = clock_timestamp()

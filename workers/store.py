@@ -52,9 +52,3 @@ async def finish_and_tell(pool: Pool, order: Order, command_id: str, also: Seque
             )  # fmt: skip
     if not also or command_id in order.pending:
         await finish(pool, order.order_id, command_id, at)
-
-
-async def stop_watching(pool: Pool, order_id: str, command_id: str) -> None:
-    """A parked command is not issued again by the watchdog. It can still be replayed."""
-    with reaching_the_database():
-        await pool.execute(sql.STOP_WATCHING, order_id, command_id)

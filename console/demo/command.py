@@ -17,6 +17,7 @@ from adapters.queues import queue_depths
 from adapters.settings import load_settings
 from adapters.topology_declared import TopologyError
 from console.demo import sql
+from console.demo.entries import tally
 from console.demo.evidence import Evidence
 from console.demo.faults import SCRIPTS, Faults, told
 from console.demo.footprint import footprints
@@ -77,9 +78,7 @@ async def _play(
         began = time.monotonic()
         await _evening(stage, faults, load, out, script=script)
         quiet = await _quiet(stage, out, patience_s)
-        evidence = await gather(
-            stage.db, stage.settings, stage.world, stage.before, windows=faults.windows, parked=faults.parked
-        )
+        evidence = await gather(stage.db, stage.settings, stage.world, stage.before, faults.deeds)
         about |= {
             "took_s": round(time.monotonic() - began, 1),
             "became_quiet": quiet,
@@ -90,6 +89,7 @@ async def _play(
         }
         return Report(
             orders=fact_counts(evidence),
+            messages={"commands": tally(evidence.entries), "facts": evidence.facts},
             slo=measure_all(evidence),
             invariants=judge_all(evidence),
             faults=told(faults, _outcomes(evidence)),

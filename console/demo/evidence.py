@@ -1,9 +1,20 @@
 """What the demonstration's invariants and targets are judged by: the outside world's records beside our own. Pure data."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+from orders.names import Command
+
+NOWHERE: Final = "nowhere"
+# What workers may acknowledge and not remember: the step that it asks for was made or overtaken meanwhile, or could not be made
+# for good, which its order's own way has answered (a declined charge: payment_failed).
+_CAN_BE_LATE: Final = frozenset(
+    {Command.PAYMENT_CHARGE, Command.RESTAURANT_NOTIFY, Command.DRIVER_DISPATCH, Command.ORDER_CANCEL, Command.ORDER_DEADLINE}
+)
+# What workers do and never remember: waking again does no harm, and a push arrives or does not.
+_NOT_REMEMBERED: Final = frozenset({Command.ORDER_WAKE, Command.NOTIFICATION_PUSH})
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -71,6 +82,29 @@ class Letter(msgspec.Struct, frozen=True):
     done: bool
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A message that entered. `done`: a worker remembers it; `pending`: its order still waits for it; `state`: its letter's."""
+
+    message_id: str
+    type: str
+    state: str | None
+    done: bool
+    pending: bool
+
+    @property
+    def place(self) -> str:
+        """The one place where it is once all is quiet."""
+        if self.state in ("open", "replaying"):
+            return "parked"
+        if self.state == "discarded":
+            return "discarded"
+        if self.done or self.state == "resolved":
+            return "done"
+        if self.type in _NOT_REMEMBERED:
+            return "done, and not remembered"
+        return "superseded or compensated" if self.type in _CAN_BE_LATE and not self.pending else NOWHERE
+
+
 class Kitchen(msgspec.Struct, frozen=True):
     """One order at one restaurant that heard of it: whether it said yes or no, and whether it was told that the order is off."""
 
@@ -98,6 +132,17 @@ class Window(msgspec.Struct, frozen=True):
     ends: float
 
 
+class Deeds(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done on purpose: faults, messages that were made unreadable, and how often there was something for an operator to
+    do (`shifts`), with what could not be done (`gave_up`).
+    """
+
+    windows: list[Window] = []
+    parked: list[str] = []
+    gave_up: list[str] = []
+    shifts: int = 0
+
+
 class Evidence(msgspec.Struct, kw_only=True):
     """Everything, by order id where it is about orders."""
 
@@ -123,8 +168,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     set_aside: int
     queues: dict[str, int]  # what each queue holds
     expected_in_queues: dict[str, int]  # what was there before the demonstration began
-    parked: list[str]  # messages that were made unreadable on purpose
     letters: list[Letter]
     alerts: list[Alarm]
-    done: int  # commands that workers remember
-    windows: list[Window]
+    entries: list[Entry]  # every message to RabbitMQ
+    facts: dict[str, int]  # how many entered, by topic
+    deeds: Deeds

@@ -14,7 +14,7 @@ import structlog
 
 from adapters.queues import put_by_hand
 from adapters.settings import Settings
-from console.demo.evidence import Window
+from console.demo.evidence import Deeds, Window
 from console.supervisor import Supervisor
 from orders.ids import new_id
 from orders.names import COMMANDS_EXCHANGE
@@ -52,11 +52,14 @@ class Faults:
         self._settings, self._world, self._services = settings, world, services
         self.done: list[Fault] = []
         self.parked: list[str] = []
+        self.gave_up: list[str] = []
+        self.shifts = 0
 
     @property
-    def windows(self) -> list[Window]:
-        """When orders may have been touched, recovery included."""
-        return [Window(fault.name, fault.begins, fault.ends + _SETTLES_S) for fault in self.done if fault.ends]
+    def deeds(self) -> Deeds:
+        """For the verdict. Its windows say when orders may have been touched, recovery included."""
+        windows = [Window(fault.name, fault.begins, fault.ends + _SETTLES_S) for fault in self.done if fault.ends]
+        return Deeds(windows=windows, parked=self.parked, gave_up=self.gave_up, shifts=self.shifts)
 
     def _script(self, name: str) -> list[tuple[float, Act]]:
         """What happens at which part of the evening."""
@@ -158,6 +161,7 @@ class Faults:
         )  # fmt: skip
         if not routed:
             fault.became = "no queue took it"
+            self.gave_up.append(f"{fault.name}: {fault.became}")
             return
         self.parked.append(message_id)
         async with self._operator(fault) as operator:
@@ -181,15 +185,19 @@ class Faults:
                 f"parked; an operator sent all again, one first, then five, then the rest: {replay['done']} of "
                 f"{replay['total']} done, {replay['failed']} failed, the replay is {replay['state']}"
             )
+            if replay["state"] != "done" or replay["failed"]:
+                self.gave_up.append(f"{fault.name}: {fault.became}")
 
     @asynccontextmanager
     async def _operator(self, fault: Fault) -> AsyncIterator[Operator]:
-        """Somebody who looks after it. What they did not get done is told in the report; the invariants judge it."""
+        """Somebody who looks after it. What they could not do is told in the report, and breaks a promise."""
+        self.shifts += 1
         async with open_operator(self._settings) as operator:
             try:
                 yield operator
             except NotAnsweredError as error:
                 fault.became = f"the operator gave up: {error}"
+                self.gave_up.append(f"{fault.name}: {error}")
 
     async def kafka_down(self) -> None:
         await self.server_down("kafka", _SHORT_OUTAGE_S)

@@ -11,7 +11,8 @@ from adapters.postgres import Connection
 from adapters.queues import queue_depths
 from adapters.settings import Settings
 from console.demo import sql
-from console.demo.evidence import Alarm, Charged, Evidence, Kitchen, Letter, Log, Order, Placed, Window
+from console.demo.entries import entered, facts_entered
+from console.demo.evidence import Alarm, Charged, Deeds, Evidence, Kitchen, Letter, Log, Order, Placed
 from orders import chain
 from orders.names import DEAD_LETTERS, POISON
 from outbox.status import lane_statuses
@@ -39,10 +40,8 @@ async def look_before(db: Connection, settings: Settings) -> Before:
     )
 
 
-async def gather(
-    db: Connection, settings: Settings, world: World, before: Before, *, windows: list[Window], parked: list[str]
-) -> Evidence:
-    """Everything that the invariants and targets ask for. `parked`: the messages that the demonstration itself made unreadable."""
+async def gather(db: Connection, settings: Settings, world: World, before: Before, deeds: Deeds) -> Evidence:
+    """Everything that the invariants and targets ask for."""
     customers = await world.customers(orders=True)
     orders = await _orders(db, before.began)
     ids = list(orders)
@@ -72,11 +71,11 @@ async def gather(
         set_aside=sum(lane.set_aside for lane in lanes) - before.set_aside,
         queues=queues,
         expected_in_queues={name: 0 if name in _TAKEN_IN else before.queues.get(name, 0) for name in queues},
-        parked=parked,
         letters=[msgspec.convert(dict(row), Letter) for row in await db.fetch(sql.LETTERS, before.began)],
         alerts=[msgspec.convert(dict(row), Alarm) for row in await db.fetch(sql.ALERTS, before.began)],
-        done=await db.fetchval(sql.DONE, before.began),
-        windows=windows,
+        entries=await entered(db),
+        facts=await facts_entered(db),
+        deeds=deeds,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from console.demo.evidence import Evidence, Letter
+from console.demo.evidence import NOWHERE, Evidence, Letter
 from orders.names import FINAL
 
 _NAMED: Final = 5
@@ -137,24 +137,31 @@ def outbox_empty(e: Evidence) -> Invariant:
 
 
 def every_message_accounted_for(e: Evidence) -> Invariant:
-    """Nothing lies in a queue; what failed is in exactly one place: done, discarded with a reason, or parked."""
+    """Nothing lies in a queue; each message that entered is in exactly one place: done, discarded with a reason, or parked."""
 
     def broken() -> Iterable[str]:
         for queue, held in e.queues.items():
             if held != e.expected_in_queues.get(queue, 0):
                 yield f"{queue} holds {held}, accounted for are {e.expected_in_queues.get(queue, 0)}"
-        for message_id in e.parked:
+        for message_id in e.deeds.parked:
             if (letters := sum(letter.message_id == message_id for letter in e.letters)) != 1:
                 yield f"{message_id} was made unreadable, and became {letters} letters"
+        yield from (
+            f"{entry.message_id} ({entry.type}) entered, and is nowhere" for entry in e.entries if entry.place == NOWHERE
+        )
         for letter in e.letters:
             if wrong := _not_in_one_place(letter):
                 yield f"{letter.letter_id} ({letter.consumer}, {letter.reason}): {wrong}"
 
     checked = (
-        f"queues, tiers and dead queues are empty; {e.done} commands are remembered as done; each message that failed is either "
-        "done, discarded by somebody with a reason, or parked"
+        f"queues, tiers and dead queues are empty; each of the {len(e.entries)} messages that entered is either done, discarded by "
+        "somebody with a reason, or parked"
     )
-    return _verdict(checked, len(e.queues) + len(e.letters), broken())
+    return _verdict(checked, len(e.queues) + len(e.entries) + len(e.letters), broken())
+
+
+def operators_came_through(e: Evidence) -> Invariant:
+    return _verdict("operators found what had failed, decided about it, and saw it end well", e.deeds.shifts, e.deeds.gave_up)
 
 
 def _not_in_one_place(letter: Letter) -> str:
@@ -207,8 +214,8 @@ INVARIANTS: Final[dict[str, Callable[[Evidence], Invariant]]] = {
     check.__name__: check
     for check in (
         accepted_orders_end, no_order_unasked, charged_at_most_once, money_is_right, books_agree, positions_gapless,
-        chains_whole, facts_applied_once, read_models_agree, outbox_empty, every_message_accounted_for, restaurants_know,
-        customers_know, drivers_free,
+        chains_whole, facts_applied_once, read_models_agree, outbox_empty, every_message_accounted_for, operators_came_through,
+        restaurants_know, customers_know, drivers_free,
     )
 }  # fmt: skip
 

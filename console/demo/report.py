@@ -7,14 +7,18 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from console.demo.entries import in_words
 from console.demo.invariants import Invariant
 from console.demo.targets import Spread, Target
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What happened. `orders`: counts by final state; the exit code is 0 only where `passed`."""
+    """What happened. `orders`: counts by final state; `messages`: how many entered, and where each of them is; the exit code is 0
+    only where `passed`.
+    """
 
     orders: dict[str, Any]
+    messages: dict[str, Any]
     slo: dict[str, Target]
     invariants: dict[str, Invariant]
     faults: dict[str, Any]
@@ -39,6 +43,7 @@ def write(report: Report, path: Path) -> None:
 def show(report: Report, out: Console) -> None:
     """Print it for people."""
     _orders(report, out)
+    _messages(report, out)
     _targets(report, out)
     _invariants(report, out)
     _faults(report, out)
@@ -48,6 +53,15 @@ def _orders(report: Report, out: Console) -> None:
     table = Table("orders", "", title="Orders by final state", title_justify="left")
     for state, count in report.orders.items():
         table.add_row(state, str(count))
+    out.print(table)
+
+
+def _messages(report: Report, out: Console) -> None:
+    table = Table("message", "entered", "where they are", title="Messages that entered", title_justify="left")
+    for kind, counts in report.messages["commands"].items():
+        table.add_row(kind, str(counts["entered"]), in_words(counts))
+    for topic, count in report.messages["facts"].items():
+        table.add_row(f"facts on {topic}", str(count), "see facts_applied_once")
     out.print(table)
 
 

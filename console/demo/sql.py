@@ -58,9 +58,6 @@ SELECT kind, subject, extract(epoch FROM coalesce(cleared_at, clock_timestamp())
 FROM alerts WHERE last_at >= $1 ORDER BY raised_at
 """
 
-# How many commands were done since the demonstration began and are remembered.
-DONE: Final[LiteralString] = "SELECT count(*) FROM inbox WHERE done_at >= $1"
-
 # Drivers who carry an order that has ended.
 STRANDED: Final[LiteralString] = """
 SELECT d.driver_id FROM drivers d JOIN orders o USING (order_id)

@@ -12,6 +12,7 @@ import msgspec
 from adapters.postgres import Connection, connect
 from adapters.settings import PREFIX, Settings, load_settings
 from console.demo import sql
+from console.demo.entries import noted
 from console.demo.gathering import Before, look_before
 from console.stack import prepare
 from console.supervisor import Part, Supervisor, plan
@@ -73,6 +74,7 @@ async def set_up(
             running = [row["application_name"] for row in await db.fetch(sql.RUNNING)]
             if running:
                 raise AlreadyRunning(running)
+            await stack.enter_async_context(noted(db))
             before = await look_before(db, settings)
             (var_dir / "sim-ledger.jsonl").unlink(missing_ok=True)  # the provider would go on from the last evening's
             place = Place(seed=seed, cities=cities, time_scale=time_scale)

@@ -74,7 +74,7 @@ def _touched(e: Evidence, order_id: str, begin: float, end: float) -> bool:
     charge = e.charged.get(order_id)
     if charge and charge.faults:
         return True
-    return any(window.begins <= end and begin <= window.ends for window in e.windows)
+    return any(window.begins <= end and begin <= window.ends for window in e.deeds.windows)
 
 
 def spread(values: list[float]) -> Spread:

@@ -59,13 +59,13 @@ async def discard_many(
 ) -> int:
     """Discard every open letter that matches and failed no later than `cutoff`. Returns how many.
 
-    In batches, each of them whole: where one fails, those before it stand, and the same call goes on from there. Raises
+    What is snoozed only where its fingerprint is asked for. In batches, each of them whole: where one fails, those before it stand, and the same call goes on from there. Raises
     `NothingMatches`, `Invalid`, `DatabaseUnavailable`.
     """
     why = _words("reason", reason)
-    ids = await search.matching(db, msgspec.structs.replace(wanted, state=LetterState.OPEN), cutoff=cutoff)
+    ids = await search.matching(db, msgspec.structs.replace(wanted, state=LetterState.OPEN), cutoff=cutoff, awake=now)
     if not ids:
-        raise NothingMatches("no open letter matches the filter")
+        raise NothingMatches(await search.why_none(db, wanted))
     if dry_run:
         return len(ids)
     done = 0

@@ -27,7 +27,8 @@ from outbox.letters.recording import record
 from outbox.letters.rule_model import Compensate, Delay, Discard, Patch, Replay, Rule
 from outbox.letters.sending import send
 from outbox.letters.waiting import DELAYED, Seen, waits_until
-from outbox.transition import enqueue, load
+from outbox.transition import load
+from outbox.watched import enqueue_watched
 
 COMPENSATED: Final = "compensated"
 _REFUSED: Final = "refused: "
@@ -114,7 +115,7 @@ async def _compensate(conn: Connection, rule: Rule, letter: Seen, reason: str, n
     body = command_body(Command.ORDER_CANCEL, {"order_id": order.order_id, "position": order.position, "reason": reason})
     key = command_id(order.order_id, 0, Command.ORDER_CANCEL, letter.letter_id)
     entry = Pending(Command.ORDER_CANCEL.value, body)
-    await enqueue(conn, [command_row(key, entry, PRIORITY[Command.ORDER_CANCEL], headers, now)])
+    await enqueue_watched(conn, [command_row(key, entry, PRIORITY[Command.ORDER_CANCEL], headers, now)])
     await conn.execute(
         letters_sql.END, [letter.letter_id], [{"reason": reason, "command": key}], LetterState.RESOLVED.value, COMPENSATED,
         rule.actor, now,

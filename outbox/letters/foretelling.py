@@ -42,8 +42,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DryRun(msgspec.Struct, kw_only=True):
-    """What a rule is about. `open`: letters that it would take now, its limit aside; `taken`: open ones that a rule before it
-    takes; `over_limit`: how many of the past would have had to wait for room; `unworkable`: those with a problem.
+    """What a rule is about. `open`: letters that it would take now, its limit aside; `asleep`: those of them that are snoozed, so
+    that it takes them when they wake; `taken`: open ones that a rule before it takes; `over_limit`: how many of the past would have had to wait for room; `unworkable`: those with a problem.
     """
 
     days: int
@@ -51,6 +51,7 @@ class DryRun(msgspec.Struct, kw_only=True):
     matching: int = 0
     by_state: dict[str, int] = {}
     open: int = 0
+    asleep: int = 0
     taken: int = 0
     over_limit: int = 0
     unworkable: int = 0
@@ -80,9 +81,12 @@ async def dry_run(db: Executor, rule: Rule, *, now: datetime, days: int = 30) ->
             open_now = [letter for letter in matching if letter.state is LetterState.OPEN]
             used = await on_letters(conn, [letter.letter_id for letter in open_now])
             for letter in open_now:
-                chosen = choose(rules, letter, used)
-                told.open += chosen is not None and _is(chosen.rule, rule)
-                told.taken += chosen is not None and not _is(chosen.rule, rule)
+                if (chosen := choose(rules, letter, used)) is None:
+                    continue
+                ours = _is(chosen.rule, rule)
+                told.open += ours
+                told.taken += not ours
+                told.asleep += ours and letter.snoozed_until is not None and letter.snoozed_until > now
             for letter in matching:
                 _tell(told, rule, letter, now)
             times += [letter.last_failed_at for letter in matching]

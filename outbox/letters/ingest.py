@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Executor, transaction
+from orders.lifecycle import GIVEN_UP
+from orders.names import DEAD_LETTERS, Command
 from orders.names import POISON as POISON_QUEUE
-from orders.names import Command
 from outbox import alerts, metrics
 from outbox.letters import sql
-from outbox.letters.model import Letter, LetterState
+from outbox.letters.model import Letter, LetterState, Source
 from outbox.letters.parked import Parked, letter_of
+
+KILLS_ITS_WORKER: Final = "kills-its-worker"  # the slug of the workers' error
 
 __all__ = ["Parked", "ingest", "letter_of"]
 
@@ -29,6 +33,7 @@ async def ingest(db: Executor, letters: Sequence[Letter], now: datetime | None =
     rows = [_row(letter) for letter in letters]
     try:
         async with transaction(db) as conn:
+            await _let_go(conn, letters)
             changed: list[str] = await conn.fetchval(sql.INGEST, rows, [letter.body for letter in letters], at)
             await _alarm(conn, [letter for letter in letters if letter.letter_id in set(changed)], at)
     except UNAVAILABLE as error:
@@ -36,6 +41,20 @@ async def ingest(db: Executor, letters: Sequence[Letter], now: datetime | None =
     for letter in letters:
         metrics.LETTERS_INGESTED.labels(letter.consumer, letter.failure_type.value).inc()
     return changed
+
+
+async def _let_go(conn: Connection, letters: Sequence[Letter]) -> None:
+    """Not before now: a command that was lost with its dead queue is still the watchdog's.
+
+    Whose order ends by `GIVEN_UP` is its worker's, and what nobody could read is issued again.
+    """
+    parked = [
+        (letter.order_id, letter.message_id) for letter in letters
+        if letter.source is Source.COMMAND and letter.order_id and letter.type not in GIVEN_UP
+        and (letter.queue == DEAD_LETTERS or letter.reason == KILLS_ITS_WORKER)
+    ]  # fmt: skip
+    if parked:
+        await conn.execute(sql.LET_GO, [order_id for order_id, _ in parked], [message_id for _, message_id in parked])
 
 
 def _row(letter: Letter) -> Mapping[str, object]:

@@ -12,6 +12,7 @@ from orders.errors import Invalid, NotFound, Refuse
 from orders.ids import new_id
 from outbox.alerts import clear_alert
 from outbox.letters import replays_sql as sql
+from outbox.letters import search
 from outbox.letters.model import LetterFilter, NothingMatches
 from outbox.letters.searching_sql import PLAN_FOR_VALUES
 from outbox.letters.sending import check_reason, writing
@@ -126,9 +127,7 @@ async def create(
         await conn.execute(PLAN_FOR_VALUES)
         total = await conn.fetchval(sql.CHOOSE, limit, *_arguments(wanted), now, replay_id)
         if not total:
-            raise NothingMatches(
-                "no open letter that failed up to the cut-off matches the filter: widen it, or list letters first"
-            )
+            raise NothingMatches(await search.why_none(conn, wanted))
         await conn.execute(sql.SIZE, replay_id, total, _sizes(stages, total))
         await conn.execute(sql.TAKEN_UP, STOPPED, replay_id, now)
         return await _progress(conn, replay_id)

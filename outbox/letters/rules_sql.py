@@ -162,6 +162,7 @@ UPDATE letter_rule_sweep SET fingerprint = $2, last_failed_at = $3, letter_id = 
 PAST: Final[LiteralString] = """
 SELECT letter_id, source, state, version, generation, fingerprint, failure_type, category, type, consumer, reason, error,
        attempts, order_id, parked_at, last_failed_at, schema_version, routing_key, message_id,
+       greatest(l.snoozed_until, (SELECT snoozed_until FROM letter_groups WHERE fingerprint = $1)) AS snoozed_until,
        CASE WHEN $6 AND octet_length(l.body) <= $7 THEN coalesce(e.body, l.body) ELSE '' END AS body
 FROM dead_letters l
 LEFT JOIN LATERAL (

@@ -113,14 +113,30 @@ async def count(db: Executor, wanted: LetterFilter) -> Count:
     return Count(number=min(number, MOST_COUNTED), exact=number <= MOST_COUNTED)
 
 
-async def matching(db: Executor, wanted: LetterFilter, *, cutoff: datetime | None = None) -> list[str]:
-    """The ids of all that match and failed no later than `cutoff`, oldest failure first. Raises as `find`."""
+async def why_none(db: Executor, wanted: LetterFilter) -> str:
+    """Why a filter leaves nothing to be done, although a listing with the same filter may show letters. Raises as `find`."""
+    listed = await count(db, msgspec.structs.replace(wanted, state=LetterState.OPEN))
+    if listed.number == 0:
+        return "no open letter that failed up to the cut-off matches the filter: widen it, or list letters first"
+    return (
+        f"{'' if listed.exact else 'more than '}{listed.number} open letters match the filter, and each is snoozed or failed "
+        "after the cut-off: letters that are snoozed are only meant where their group is named by its fingerprint"
+    )
+
+
+async def matching(
+    db: Executor, wanted: LetterFilter, *, cutoff: datetime | None = None, awake: datetime | None = None
+) -> list[str]:
+    """The ids of all that match and failed no later than `cutoff`, oldest failure first. Raises as `find`.
+
+    `awake`: without those that are snoozed at this time, unless it is their group that is asked for.
+    """
     _check(wanted)
     before = min(wanted.failed_before or _END, cutoff + _INSTANT if cutoff else _END)
     try:
         async with transaction(db) as conn:
             await conn.execute(searching_sql.PLAN_FOR_VALUES)
-            return [row["letter_id"] for row in await conn.fetch(searching_sql.MATCHING, *_values(wanted), before, "")]
+            return [row["letter_id"] for row in await conn.fetch(searching_sql.MATCHING, *_values(wanted), before, "", awake)]
     except UNAVAILABLE as error:
         raise DatabaseUnavailable(f"the letters cannot be searched: {error}") from error
 

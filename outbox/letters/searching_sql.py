@@ -91,9 +91,12 @@ WHERE ($1::text IS NULL OR fingerprint = $1) AND ($2::text IS NULL OR failure_ty
     AND ($3::text IS NULL OR category = $3) AND ($4::text IS NULL OR consumer = $4) AND ($5::text IS NULL OR type = $5)
 """
 
-# Every letter that matches, oldest failure first.
+# Every letter that matches, oldest failure first. $14: without those that sleep then, unless their group is asked for.
 MATCHING: Final[LiteralString] = (
-    "SELECT l.letter_id FROM dead_letters l WHERE " + _wanted + "ORDER BY l.last_failed_at, l.letter_id"
+    "SELECT l.letter_id FROM dead_letters l WHERE " + _wanted + "AND ($14::timestamptz IS NULL OR $2 IS NOT NULL OR ("
+    "(l.snoozed_until IS NULL OR l.snoozed_until <= $14) AND NOT EXISTS ("
+    "SELECT FROM letter_groups g WHERE g.fingerprint = l.fingerprint AND g.snoozed_until > $14))) "
+    "ORDER BY l.last_failed_at, l.letter_id"
 )
 
 # A page of groups, those with most open letters first. $1 only with open ones, $2 snoozed ones too.

@@ -5,6 +5,21 @@ from typing import Final, LiteralString
 # See migrations/0010_letters.sql.
 INGEST: Final[LiteralString] = "SELECT ingest_letters($1, $2, $3)"
 
+# The watchdog lets go of commands that are letters from now on: of each order in turn, whoever else holds one. There is no inbox
+# row, so that they can be replayed.
+LET_GO: Final[LiteralString] = """
+WITH parked AS MATERIALIZED (
+    SELECT order_id, array_agg(message_id) AS ids FROM unnest($1::text[], $2::text[]) AS n (order_id, message_id) GROUP BY order_id
+), held AS MATERIALIZED (
+    SELECT o.order_id, o.pending - p.ids AS pending FROM orders o JOIN parked p USING (order_id) WHERE o.pending ?| p.ids
+    ORDER BY o.order_id FOR UPDATE OF o
+)
+UPDATE orders o SET pending = held.pending,
+    deadline = CASE WHEN held.pending = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline END,
+    deadline_at = CASE WHEN held.pending = '{}' AND deadline = 'stuck' THEN NULL ELSE deadline_at END
+FROM held WHERE o.order_id = held.order_id
+"""
+
 # A letter, held until the transaction ends.
 HOLD: Final[LiteralString] = "SELECT * FROM dead_letters WHERE letter_id = $1 FOR UPDATE"
 

@@ -127,10 +127,18 @@ DECLARE
     v_name text;
     v_made integer := 0;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('audit.maintain_events'));
     IF to_regclass('audit.events_default') IS NULL THEN
+        -- TRUNCATE of a part fires no trigger of the whole.
+        FOR v_name IN
+            SELECT i.inhrelid::regclass::text FROM pg_inherits i WHERE i.inhparent = 'audit.events'::regclass
+                AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = i.inhrelid AND t.tgname = 'no_truncate')
+        LOOP
+            EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %s
+                            FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', v_name);
+        END LOOP;
         RETURN 0;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('audit.maintain_events'));
     FOR i IN 0..least(p_ahead, 53) LOOP
         v_from := (date_trunc('week', now() AT TIME ZONE 'UTC') + make_interval(weeks => i)) AT TIME ZONE 'UTC';
         v_to := v_from + INTERVAL '7 days';

@@ -14,7 +14,7 @@ import pytest
 
 from tests.servers import REPOSITORY
 
-PROMISES = 14
+PROMISES = 15
 
 
 def _evening(home: Path, *options: str) -> dict[str, Any]:
@@ -53,7 +53,13 @@ def test_every_promise_holds_in_an_evening_with_the_usual_faults(home: Path) -> 
     assert len(report["invariants"]) == PROMISES
     assert report["orders"]["delivered"] > 0
     assert {"payment_confirmed", "restaurant_notified", "driver_assigned", "api"} == report["slo"].keys()
-    assert {"provider_outage", "fraud_spell", "poison", "kafka_down"} <= report["faults"].keys()
+    assert {"provider_outage", "fraud_spell", "poison", "expired_key", "kafka_down"} <= report["faults"].keys()
+    assert report["invariants"]["operators_came_through"]["count"] == 3  # an outage, poison, a replay
+    commands, facts = report["messages"]["commands"], report["messages"]["facts"]
+    assert {"payment.charge", "restaurant.notify", "driver.dispatch", "notification.sms"} <= commands.keys()
+    for kind, where in commands.items():
+        assert where.pop("entered") == sum(where.values()) > 0, kind
+    assert facts["orders.events"] == facts["audit.events"] == report["orders"]["facts"]
 
 
 @pytest.mark.timeout(600)

@@ -15,6 +15,7 @@ import pytest
 from adapters.queues import queue_depths
 from adapters.topology_declared import TopologyError
 from console.demo import sql
+from console.demo.evidence import Deeds
 from console.demo.gathering import gather
 from console.demo.invariants import judge_all
 from console.demo.stage import Stage, set_up
@@ -71,7 +72,7 @@ async def an_evening_of_trouble(home: Path, seed: int) -> dict[str, Any]:
         shift = NightShift(stage, trouble)
         became_quiet = await shift.clear_up(_PATIENCE_S, lambda: _quiet(stage))
         evidence = await gather(
-            stage.db, stage.settings, stage.world, stage.before, windows=[], parked=[*trouble.parked, *trouble.edited]
+            stage.db, stage.settings, stage.world, stage.before, Deeds(parked=[*trouble.parked, *trouble.edited])
         )
         totals = (await stage.world.ask("provider_control", "/_sim/ledger"))["totals"]
         sms = [each["idempotency_key"] for each in (await stage.world.ask("messaging", "/_sim/messages"))["sms"]]

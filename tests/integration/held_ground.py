@@ -1,6 +1,8 @@
 """Streams with a bug, and all that stands by them when a fact fails: relay, tiers, a worker, the letters' process."""
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +14,7 @@ import msgspec
 from adapters.postgres import Connection
 from adapters.rabbitmq_consumer import Consumer
 from adapters.settings import Settings
-from orders.envelope import Broker
+from orders.envelope import Broker, Envelope
 from orders.errors import RetryLater
 from orders.failures import FailureType
 from orders.names import DEAD_LETTERS, POISON, Queue
@@ -52,8 +54,10 @@ class Bug:
         self.strikes()
 
     def hits(self, taken: Sequence[Incoming]) -> bool:
-        struck = set(self._path.read_text().split())
-        return any(item.order_id in struck and item.position == FIFTH for item in taken)
+        return any(self.strikes_at(item.order_id, item.position) for item in taken)
+
+    def strikes_at(self, order_id: str, position: int | None) -> bool:
+        return position == FIFTH and order_id in self._path.read_text().split()
 
 
 class BuggyAnalytics(Analytics):
@@ -83,7 +87,32 @@ class BuggyAudit(Audit):
             await db.execute("SELECT 1 / 0")
 
 
-def buggy(kind: type[BuggyAnalytics] | type[BuggySupport] | type[BuggyAudit], topic: str, name: str, bug: Bug) -> Group:
+class DeadlySupport(Support):
+    """Dies of the fact as of too much memory: nobody can catch it."""
+
+    bug: Bug
+
+    async def apply(self, db: Connection, taken: Sequence[Incoming]) -> None:
+        if self.bug.hits(taken):
+            os.kill(os.getpid(), signal.SIGKILL)
+        await super().apply(db, taken)
+
+
+class DeadlyToRead(Audit):
+    """Dies of a look into the body, in the schema that may be elsewhere."""
+
+    bug: Bug
+
+    def read(self, envelope: Envelope, body: bytes) -> Any:
+        if self.bug.strikes_at(envelope.subject, envelope.position):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(envelope, body)
+
+
+Buggy = BuggyAnalytics | BuggySupport | BuggyAudit | DeadlySupport | DeadlyToRead
+
+
+def buggy(kind: type[Buggy], topic: str, name: str, bug: Bug) -> Group:
     group = kind(topic=topic, name=name)
     group.bug = bug
     return group

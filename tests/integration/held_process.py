@@ -8,15 +8,27 @@ import msgspec
 
 from adapters.settings import Settings
 from streams.courier import Courier
-from tests.integration.held_ground import Bug, BuggyAnalytics, BuggyAudit, BuggySupport, buggy
+from tests.integration.held_ground import (
+    Bug,
+    Buggy,
+    BuggyAnalytics,
+    BuggyAudit,
+    BuggySupport,
+    DeadlySupport,
+    DeadlyToRead,
+    buggy,
+)
 from tests.integration.streams_making import member
 
-_KINDS = {"analytics": BuggyAnalytics, "support": BuggySupport, "audit": BuggyAudit}
+_KINDS: dict[str, type[Buggy]] = {
+    "analytics": BuggyAnalytics, "support": BuggySupport, "audit": BuggyAudit, "deadly": DeadlySupport,
+    "deadly-to-read": DeadlyToRead,
+}  # fmt: skip
 
 
 async def main(kind: str, topic: str, name: str, bug: str, courier: str, given: str) -> None:
     settings, stop = msgspec.json.decode(given, type=Settings), asyncio.Event()
-    group = buggy(_KINDS[kind], topic, name, Bug(Path(bug)))  # type: ignore[arg-type]  # one of the three
+    group = buggy(_KINDS[kind], topic, name, Bug(Path(bug)))
     stream, consumer = member(settings, group, batch_rows=20)
     async with consumer, asyncio.TaskGroup() as tasks:
         tasks.create_task(stream.run(stop))

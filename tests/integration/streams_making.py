@@ -36,9 +36,16 @@ def database(settings: Settings) -> Iterator[Settings]:
     dsns = {each: urlsplit(getattr(settings, each))._replace(path=f"/{name}").geturl() for each in names}
     own = msgspec.structs.replace(settings, **dsns)
     asyncio.run(_as_owner(settings, f"CREATE DATABASE {name}"))
+    asyncio.run(_extended_like(settings, own))
     asyncio.run(migrate(own.migrate_url))
     yield own
     asyncio.run(_as_owner(settings, f"DROP DATABASE {name}"))
+
+
+async def _extended_like(settings: Settings, own: Settings) -> None:
+    """With TimescaleDB, where the database that it stands beside has it."""
+    for row in await rows(settings, "SELECT extname FROM pg_extension WHERE extname = 'timescaledb'"):
+        await _as_owner(own, f"CREATE EXTENSION IF NOT EXISTS {row['extname']}")
 
 
 async def _as_owner(settings: Settings, statement: str) -> None:

@@ -26,8 +26,8 @@ from tests.making import eventually
 
 
 @pytest.fixture
-def own(stack: Settings, tmp_path: Path) -> Iterator[Settings]:
-    for settings in database(stack):
+def own(flavoured: Settings, tmp_path: Path) -> Iterator[Settings]:
+    for settings in database(flavoured):
         yield at_home(settings, tmp_path)
 
 

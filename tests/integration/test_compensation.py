@@ -186,6 +186,28 @@ async def test_a_driver_who_does_not_show_up_makes_room_for_the_next_and_never_c
     assert await city.failures(order) == ["driver_no_show"]
 
 
+async def test_a_customer_who_does_not_decide_about_missing_items_gets_the_money_back(ground: Ground) -> None:
+    city = _patient(ground, customer_decision_s=600)
+    order = await city.order(await city.restaurant())
+    async with city.awake():
+        await city.answer(await _until(ground, order, State.RESTAURANT_NOTIFIED), Action.REJECT_ITEMS, "sold_out")
+        await _until(ground, order, State.CANCELLED, reason="item_unavailable")
+        assert _all_back(await _quiet(ground, order))
+    assert await city.failures(order) == ["item_unavailable"]
+
+
+async def test_an_order_that_never_arrives_ends_with_the_money_back(ground: Ground) -> None:
+    city = _patient(ground, delivery_s=600)
+    order, driver = await city.order(await city.restaurant()), await city.driver()
+    async with city.awake():
+        await city.answer(await _until(ground, order, State.RESTAURANT_NOTIFIED), Action.ACCEPT)
+        now = await _until(ground, order, State.DRIVER_ASSIGNED, driver_id=driver)
+        await apply(ground.pool, change_of(Action.PICK_UP, now))
+        await _until(ground, order, State.CANCELLED, reason="delivery_overdue")
+        assert _all_back(await _quiet(ground, order))
+    assert await ground.pool.fetchval("SELECT status FROM drivers WHERE driver_id = $1", driver) == "available"
+
+
 async def test_fraud_after_payment_undoes_everything_once(ground: Ground) -> None:
     city = _patient(ground)
     restaurant, driver = await city.restaurant(), await city.driver()

@@ -319,6 +319,26 @@ async def test_letters_are_put_away_kept_company_and_left_asleep(desk: Desk) -> 
     assert "note" in {entry["action"] for entry in shown["history"]}
 
 
+async def test_a_snooze_is_told_while_it_lasts_and_a_replay_says_why_it_leaves_letters_alone(desk: Desk) -> None:
+    fingerprint, (one, *_) = await _group(desk, 2)
+    assert "sleeps until" not in (await desk.type("show", one)).stdout
+    await desk.type("snooze", "--group", fingerprint, "--until", "2h")
+    assert "which sleeps until" in (await desk.type("show", one)).stdout
+    await desk.pool.execute(
+        "UPDATE dead_letters SET snoozed_until = now() - interval '1 s' WHERE fingerprint = $1", fingerprint
+    )
+    await desk.pool.execute("UPDATE letter_groups SET snoozed_until = NULL WHERE fingerprint = $1", fingerprint)
+    assert "sleeps until" not in (await desk.type("show", one)).stdout
+    await desk.type("snooze", "--group", fingerprint, "--until", "2h")
+    assert "wakes" in (await desk.type("groups", "--snoozed", "--limit", "1000")).stdout
+    await desk.type("snooze", one, "--until", "3h")
+    listed = (await desk.type("list", "--group", fingerprint)).stdout
+    assert (listed.count("wakes"), listed.count("in 2h") + listed.count("in 3h")) == (1, 1), listed
+    words = (await desk.read("show", one))["letter"]["error"]
+    said = await desk.type("replay", "--words", words, "--reason", "x")
+    assert (said.exit_code, "2 open letters match the filter, and each is snoozed" in said.stderr) == (1, True), said.output
+
+
 async def test_many_are_not_discarded_without_a_yes(desk: Desk) -> None:
     fingerprint, ids = await _group(desk, 2)
     for given in ("n\n", ""):

@@ -166,6 +166,24 @@ async def test_many_are_discarded_by_a_filter_with_a_cut_off(clean: Ground) -> N
         await actions.discard_many(clean.pool, wanted, dry_run=False, **given)
 
 
+async def test_what_somebody_has_snoozed_is_discarded_only_where_its_group_is_named(clean: Ground) -> None:
+    await record(
+        clean.pool, *(awake := [parked(minute=n) for n in (2, 3)]), asleep := parked(Command.DRIVER_DISPATCH, minute=4)
+    )
+    group = (await letter(clean.pool, id_of(asleep))).fingerprint
+    await actions.snooze(clean.pool, id_of(awake[0]), until=at(90), actor="bob", version=None, now=at(50))
+    await actions.snooze_group(clean.pool, group, until=at(90), actor="bob", now=at(50))
+    given: dict[str, Any] = {"cutoff": at(60), "reason": WHY, "actor": "ann", "now": at(60), "dry_run": False}
+    assert await actions.discard_many(clean.pool, LetterFilter(), **given) == 1
+    before = await everything(clean)
+    with pytest.raises(NothingMatches, match="2 open letters match the filter, and each is snoozed"):
+        await actions.discard_many(clean.pool, LetterFilter(), **given)
+    assert await everything(clean) == before
+    assert await actions.discard_many(clean.pool, LetterFilter(fingerprint=group), **given) == 1
+    assert await actions.discard_many(clean.pool, LetterFilter(), **{**given, "now": at(91)}) == 1
+    await assert_counted(clean.pool)
+
+
 async def test_two_who_discard_the_same_letters_at_once_discard_each_once(clean: Ground) -> None:
     orders = [await placed(clean.pool) for _ in range(10)]
     await record(clean.pool, *(parked(order_id=order.order_id, minute=5) for order in orders), *(parked() for _ in range(300)))

@@ -300,8 +300,10 @@ async def test_what_is_snoozed_is_left_alone_unless_its_group_is_asked_for(clean
     )
     assert (await _create(clean, dry_run=True)).total == 2
     await clean.pool.execute("UPDATE letter_groups SET snoozed_until = now() + interval '1 hour'")
-    with pytest.raises(NothingMatches):
+    with pytest.raises(NothingMatches, match="3 open letters match the filter, and each is snoozed"):
         await _create(clean)
+    with pytest.raises(NothingMatches, match="no open letter"):
+        await _create(clean, LetterFilter(consumer="nobody"))
     assert (await _create(clean, LetterFilter(fingerprint=group), dry_run=True)).total == 3
 
 

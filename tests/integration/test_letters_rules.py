@@ -8,6 +8,7 @@ import pytest
 
 from orders.errors import Invalid, Refuse
 from outbox.letters import library, rules
+from outbox.letters.actions import snooze, snooze_group
 from outbox.letters.model import LetterState, NeedsApproval
 from outbox.letters.refusals import MatchesEverything, WouldLoop
 from outbox.letters.rule_model import Rule, read_rule
@@ -196,6 +197,20 @@ async def test_a_dry_run_counts_what_would_have_had_to_wait_what_cannot_work_and
         await rules.dry_run(desk.pool, wanted, now=at, days=0)
     with pytest.raises(MatchesEverything):
         await rules.dry_run(desk.pool, read_rule({**_plain(), "match": {}}), now=at, days=1)
+
+
+async def test_a_dry_run_says_which_letters_are_taken_only_when_they_wake(desk: Ground) -> None:
+    one, _ = await park(desk, failed(await placed(desk.pool)), failed(await placed(desk.pool)))
+    wanted = read_rule({**_plain(), "match": {**SMS, "max_generation": 2}})
+    await snooze(desk.pool, one, until=now() + HOUR / 4, actor=ANN, version=None, now=now())
+    told = await rules.dry_run(desk.pool, wanted, now=now(), days=1)
+    assert (told.open, told.asleep) == (2, 1)
+    assert (await rules.dry_run(desk.pool, wanted, now=now() + HOUR / 2, days=1)).asleep == 0
+    await snooze_group(desk.pool, (await letter(desk, one)).fingerprint, until=now() + HOUR / 4, actor=ANN, now=now())
+    assert (await rules.dry_run(desk.pool, wanted, now=now(), days=1)).asleep == 2
+    await rules.put(desk.pool, wanted, actor=ANN, now=now())
+    await fixed(desk)
+    assert await uses(desk) == []
 
 
 async def test_a_dry_run_of_a_rule_in_use_says_what_it_has_left_to_do(desk: Ground) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.payments import ProviderUnavailable
 from orders.lifecycle import Action
-from orders.names import Money, State
+from orders.names import DEAD_LETTERS, Money, State
 from orders.order import Order
 from outbox.alerts import REFUND_PARKED, open_alerts
 from outbox.letters.sending import replay_one
@@ -109,3 +109,22 @@ async def test_a_refund_that_fails_for_a_while_needs_nobody(ground: Ground) -> N
         await eventually(refunded)
     assert await open_alerts(ground.pool) == []
     assert await ground.pool.fetchval("SELECT count(*) FROM dead_letters WHERE source = 'command'") == 0
+
+
+async def test_a_refund_that_was_parked_and_lost_before_anybody_saw_it_is_issued_again(ground: Ground) -> None:
+    city = City(ground, restaurant_answer_s=LONG)
+
+    async def parked() -> None:
+        assert await ground.depth(DEAD_LETTERS) >= 1
+
+    async def refunded() -> None:
+        now = await ground.order(order.order_id)
+        assert (now.money, now.refunded, now.pending) == (Money.REFUNDED, order.total, {})
+
+    async with city.awake():  # and no process of the letters
+        order = await _cancelled_without_refund(ground, city)
+        await eventually(parked)
+        await ground.lose(DEAD_LETTERS)
+        city.fakes.payments.always.clear()
+        await eventually(refunded)
+    assert len(city.fakes.payments.refunds) == 1

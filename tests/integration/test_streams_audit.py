@@ -29,8 +29,8 @@ _BROKEN = "SELECT position, reason FROM audit.broken_events WHERE chain = $1 ORD
 
 
 @pytest.fixture(scope="module")
-def own(stack: Settings) -> Iterator[Settings]:
-    yield from database(stack)
+def own(flavoured: Settings) -> Iterator[Settings]:
+    yield from database(flavoured)
 
 
 async def _stored(own: Settings, sent: list[OutboxRow], topic: str, position: int = 9) -> Audit:
@@ -109,7 +109,7 @@ async def test_the_writer_can_add_to_the_ledger_and_nothing_else(own: Settings) 
     async with connect(own.audit_url, service="tests") as writer:
         for statement in (
             "UPDATE audit.events SET action = 'x'", "DELETE FROM audit.events", "TRUNCATE audit.events",
-            "DELETE FROM audit.broken_events", "TRUNCATE audit.events_default", "DROP TABLE audit.events",
+            "DELETE FROM audit.broken_events", "TRUNCATE audit.broken_events", "DROP TABLE audit.events",
             "SELECT * FROM public.orders",
         ):  # fmt: skip
             with pytest.raises(PostgresError, match=r"denied|owner"):
@@ -120,6 +120,7 @@ async def test_triggers_refuse_changes_by_whoever_was_granted_them_and_is_not_th
     topic, changes = await own_topic(own), journey()
     await _stored(own, audits(changes, topic), topic)
     (part,) = await rows(own, "SELECT DISTINCT tableoid::regclass::text AS name FROM audit.events")
+    await rows(own, "SELECT audit.maintain_events(0)")  # parts that a hypertable has made by itself
     tables = f"audit.events, {part['name']}"
     await rows(own, f"GRANT SELECT, UPDATE, DELETE, TRUNCATE ON {tables} TO rushline_audit_writer")
     async with connect(own.audit_url, service="tests") as writer:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from adapters.kafka_consumer import Consumer, Partition, TopicsMissing
-from adapters.postgres import connect
+from adapters.postgres import UNAVAILABLE, DatabaseUnavailable, connect
 from adapters.settings import Settings
 from streams.__main__ import run
 from streams.analytics import Analytics
@@ -18,6 +19,7 @@ from tests.integration.streams_making import (
     database,
     facts,
     following,
+    held,
     journey,
     member,
     named,
@@ -27,6 +29,7 @@ from tests.integration.streams_making import (
     rows,
 )
 from tests.making import eventually
+from tests.proxy import proxy_to
 
 _BREAK_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2"
 
@@ -126,6 +129,27 @@ async def test_a_database_that_breaks_off_is_waited_for_and_nothing_is_skipped(o
                 await db.execute(_BREAK_OFF, urlsplit(own.postgres_dsn).path[1:], f"%{group.name}")
         await _reached(own, group, {changes[0].order.order_id: 9 for changes in journeys})
     assert await _placed(own, "Utrecht") - before == 30
+
+
+async def test_a_database_that_is_away_when_held_facts_are_looked_for_skips_nothing(own: Settings) -> None:
+    topic, changes = await own_topic(own, partitions=1), journey()
+    group, place = Analytics(topic=topic, name=named("analytics")), urlsplit(own.postgres_dsn)
+    await publish(own, facts(changes, topic)[:1])
+    async with proxy_to(place.hostname or "", place.port or 0) as proxy:
+        netloc = place.netloc.replace(f":{place.port}", f":{proxy.port}")
+        stream, consumer = member(msgspec.structs.replace(own, postgres_dsn=place._replace(netloc=netloc).geturl()), group)
+        async with _stepping(stream, consumer):
+            await _until_read(stream, 1)
+            proxy.cut()
+            await publish(own, facts(changes, topic)[1:])
+            for _ in range(6):
+                stream._look_at = 0.0  # a second has passed
+                with suppress(DatabaseUnavailable, *UNAVAILABLE):
+                    await stream.step()
+            proxy.mend()
+            await _until_read(stream, 8)
+    assert await positions(own, group) == {changes[0].order.order_id: 9}
+    assert not await held(own, group)
 
 
 async def test_a_missing_table_is_waited_for_too_and_holds_no_order(own: Settings) -> None:

@@ -1,14 +1,17 @@
 """One command through a real queue: done, late, twice, failing for a while, failing for good, unreadable."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import msgspec
 
 from adapters.payments import ProviderUnavailable
 from adapters.postgres import DatabaseUnavailable
-from orders.lifecycle import Action
+from orders.lifecycle import Action, Deadline
 from orders.names import DEAD_LETTERS, POISON, PRIORITY_RETURNED, Command, Money, Queue, State
 from orders.parking import FIRST_FAILED_AT, LAST_ERROR, REASON
+from outbox.letters.ingest import ingest
+from outbox.letters.parked import Parked, letter_of
 from outbox.transition import apply
 from tests.fake_ports import FakePorts
 from tests.integration.workers_ground import Ground, ground
@@ -123,11 +126,19 @@ async def test_a_parked_refund_is_an_operators_and_the_watchdog_lets_go_of_it(gr
     await ground.send(order, Command.PAYMENT_REFUND)
 
     async def parked() -> None:
-        assert key not in (await ground.order(order.order_id)).pending
+        assert await ground.depth(DEAD_LETTERS) == 1
 
     async with ground.working(fakes, Queue.PAYMENTS, time_scale=6_000.0):
         await eventually(parked)
-    assert len(await ground.letters(DEAD_LETTERS)) == 1
+    (letter,) = await ground.letters(DEAD_LETTERS)
+    assert key in (await ground.order(order.order_id)).pending  # were it lost now, it would be issued again
+    message = Parked(
+        queue=DEAD_LETTERS, routing_key=letter.routing_key, headers=letter.headers, body=letter.body, message_id=key,
+        priority=letter.priority,
+    )  # fmt: skip
+    await ingest(ground.pool, [letter_of(message, datetime.now(UTC))])
+    now = await ground.order(order.order_id)
+    assert (key in now.pending, now.deadline) == (False, None if not now.pending else Deadline.STUCK)
     assert not await ground.done(key)  # it can be replayed
 
 

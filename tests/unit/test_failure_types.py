@@ -19,11 +19,12 @@ TYPES = {
     F.PAYMENT_TIMEOUT: {"OutcomeUnknown", "NotSettled", "ChargeNotSettled", "IntentUnexpectedState", "RefundOverlaps"},
     F.RESTAURANT_TIMEOUT: {"RestaurantUnreachable", "PeerUnavailable", "PeerRefused", "BadPeerAddress"},
     F.DRIVER_UNAVAILABLE: {"NoDriverAvailable", "DriverTaken"},
-    F.INVALID_MESSAGE: {"BadMessage", "BodyTooLarge", "WrongBroker", "KillsItsWorker", "BadSignature", "FactRefused"},
+    F.INVALID_MESSAGE: {"BadMessage", "BodyTooLarge", "WrongBroker", "KillsItsWorker", "KillsItsStream", "BadSignature", "FactRefused"},
     F.SERVICE_UNAVAILABLE: {
         "DatabaseUnavailable", "ProcessingErrorDecline", "ProviderUnavailable", "BadProviderCredentials", "MessagingUnavailable",
         "BadMessagingCredentials", "Unroutable", "Refused", "BrokerUnavailable", "KafkaUnavailable", "TopicsMissing",
         "NotDelivered", "RefundFailed", "LostPartition", "DependencyDown", "PeerAway", "DependencyFailing", "SmsAway",
+        "WitnessAway", "WitnessConflict", "WitnessRefused",
     },
     # Nobody's business in particular: what the business calls by no name, known not to pass, or a bug of ours.
     F.UNKNOWN: {
@@ -41,9 +42,15 @@ ANSWERS = (
     "bench",
     "outbox",
     "streams.operate",
+    "orders.checkpoints",
     "orders.errors",
+    "orders.note_keys",
+    "orders.notes",
     "orders.privacy",
+    "orders.proofs",
     "orders.rerouting",
+    "orders.tiles",
+    "orders.tlog_proof",
     "audit",
     "adapters.archive_errors",
 )

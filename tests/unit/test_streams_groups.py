@@ -6,11 +6,13 @@ import pytest
 
 from adapters.kafka_consumer import Partition, Record
 from audit import ledger
-from orders.envelope import KAFKA_PREFIX, attributes
+from audit.events import AHEAD, read_event
+from orders.envelope import KAFKA_PREFIX, Envelope, attributes
+from orders.facts import FactBody
 from orders.names import State
 from streams.analytics import Analytics, added
 from streams.fraud import Fraud
-from streams.group import Group, Incoming, Kind, receive
+from streams.group import Group, Incoming, Kind, Problem, receive
 from streams.support import told
 from tests.integration.streams_making import audits, facts, journey
 from tests.making import NOW
@@ -33,6 +35,18 @@ def test_a_fact_is_read_with_its_order_and_position() -> None:
     item = _received(*_good())
     assert (item.problem, item.position) == (None, 1)
     assert item.order_id == item.fact.order_id
+
+
+def test_a_fact_that_must_not_be_looked_into_keeps_its_place_in_line() -> None:
+    class Untouchable(Analytics):
+        def read(self, envelope: Envelope, body: bytes) -> FactBody:
+            raise AssertionError(envelope, body)
+
+    why = Problem(Kind.FAILED, "it kills")
+    headers, body = _good()
+    item = receive(_record(headers, body), Untouchable(topic="t"), unread=why)
+    assert (item.problem, item.position, item.order_id, item.fact) == (why, 1, headers["ce_subject"], None)
+    assert receive(_record({}, body), Untouchable(topic="t"), unread=why).problem == why
 
 
 def test_every_kind_of_unreadable_message_says_what_is_wrong() -> None:
@@ -93,10 +107,10 @@ def test_support_sees_one_row_for_all_that_a_batch_says_about_an_order() -> None
 
 
 def test_the_ledger_links_what_fits_and_names_what_does_not() -> None:
-    events = [ledger.read_event(1, row.body) for row in audits(journey(), "t")]
-    good, broken = ledger.link(events, {})
+    events = [read_event(1, row.body) for row in audits(journey(), "t")]
+    good, broken = ledger.link(events, {}, NOW)
     assert (len(good), broken) == (9, [])
-    good, broken = ledger.link(events[:3] + events[4:], {})
+    good, broken = ledger.link(events[:3] + events[4:], {}, NOW)
     assert [event.position for event, _ in broken] == [5]
     assert len(good) == 7
 
@@ -104,7 +118,14 @@ def test_the_ledger_links_what_fits_and_names_what_does_not() -> None:
 def test_an_edited_audit_event_is_evidence_and_one_finding() -> None:
     bodies = [row.body for row in audits(journey(), "t")]
     bodies[2] = bodies[2].replace(b"system", b"nobody")
-    events = [ledger.read_event(1, body) for body in bodies]
-    good, broken = ledger.link(events, {})
+    events = [read_event(1, body) for body in bodies]
+    good, broken = ledger.link(events, {}, NOW)
     assert [(event.position, reason) for event, reason in broken] == [(3, "its hash is not the hash of its contents")]
     assert len(good) == 8
+
+
+def test_an_audit_event_from_the_future_is_set_aside_and_its_chain_goes_on() -> None:
+    events = [read_event(1, row.body) for row in audits(journey(at=NOW), "t")]
+    good, broken = ledger.link(events, {}, NOW - AHEAD - timedelta(seconds=1))
+    assert (good, {reason[:25] for _, reason in broken}) == ([], {"it is from the future: 20"})
+    assert ledger.link(events, {}, NOW - AHEAD)[1] == []
