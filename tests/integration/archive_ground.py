@@ -15,10 +15,12 @@ from audit.archiving import Archiver, Done
 from audit.events import Event, read_event
 from audit.sql import MOVE_HEADS
 from bench.audit_making import delivered_order
+from orders.chain import GENESIS, seal
+from orders.ids import derived_id
 from orders.names import Act
 from tests.integration.audit_ground import checkpointed
 
-MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
+MONDAY = datetime(2025, 3, 3, tzinfo=UTC)
 _WEEK = timedelta(weeks=1)
 _PARTITION = """
 DO $$ BEGIN
@@ -104,6 +106,20 @@ async def steps(each: Archiver, now: datetime, most: int = 100) -> list[Done]:
         while len(done) < most and (did := await each.step(db, now)) is not None:
             done.append(did)
     return done
+
+
+def desk_events(chain: str, count: int, at: datetime) -> list[bytes]:
+    """Events of a chain that is of no order, some days apart."""
+    head, made = GENESIS, []
+    for position in range(1, count + 1):
+        event = {
+            "v": 1, "event_id": derived_id("aud", chain, position), "chain": chain, "order_id": None, "position": position,
+            "action": "orders.searched", "actor": {"type": "support", "id": "ann"}, "reason": None, "details": {},
+            "service": "gateway", "correlation_id": "c", "causation_id": "r", "occurred_at": at.isoformat(),
+        }  # fmt: skip
+        head, body = seal(event, head)
+        made.append(body)
+    return made
 
 
 def facts(done: Sequence[Done]) -> list[tuple[str, str]]:

@@ -26,8 +26,8 @@ from tests.s3 import S3Server
 
 pytestmark = pytest.mark.timeout(1_200)  # the first use on a machine builds the S3 server
 
-LATER = datetime(2026, 11, 1, tzinfo=UTC)
-TWO_YEARS_LATER = datetime(2028, 4, 1, tzinfo=UTC)
+LATER = datetime(2025, 11, 1, tzinfo=UTC)
+TWO_YEARS_LATER = datetime(2027, 4, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def test_a_dry_run_names_what_is_due_and_changes_nothing(own: Settings, st
     await weeks(own, [1, 2])
     each = archiver(own, store)
     async with connect(own.audit_url, service="tests") as db:
-        assert facts(await each.plan(db, LATER)) == [("2026-03-02", "would be archived"), ("2026-03-09", "would be archived")]
+        assert facts(await each.plan(db, LATER)) == [("2025-03-03", "would be archived"), ("2025-03-10", "would be archived")]
         assert await store.list() == []
     await steps(each, LATER)
     async with connect(own.audit_url, service="tests") as db:
