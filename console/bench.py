@@ -16,6 +16,7 @@ import uvloop
 from adapters.settings import PREFIX, Settings, load_settings
 from adapters.telemetry import configure
 from bench.arrival import arrival_times
+from bench.audit_archive import audit_archive
 from bench.audit_cost import audit_cost
 from bench.audit_ingest import audit_ingest
 from bench.change import change_costs
@@ -39,6 +40,7 @@ _Measure = Callable[[Settings, int], Awaitable[list[Figure]]]
 _ON_SERVERS: Final[dict[str, _Measure]] = {
     "audit-cost": lambda settings, _: audit_cost(settings, 500),
     "audit-ingest": lambda settings, _: audit_ingest(settings, 100_000),
+    "audit-archive": lambda settings, _: audit_archive(settings, 200_000),
     "change": lambda settings, _: change_costs(settings, 2_000),
     "arrival": lambda settings, _: arrival_times(settings, 1_000),
     "failures": lambda settings, _: failure_costs(settings, 3_000),
