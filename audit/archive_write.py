@@ -19,6 +19,7 @@ from adapters.postgres import Executor
 from audit import archive_sql as sql
 from audit import parquet
 from audit.archive_tree import Growing, first_unlike, frontier, tie
+from audit.copying import Copied
 from audit.manifest import (
     CHECKPOINTS,
     FORMAT,
@@ -33,7 +34,6 @@ from audit.manifest import (
 )
 from orders.merkle import leaf_hash
 
-_ROWS: Final = 8_192  # one question to the ledger
 _NOTES: Final = 10_000
 _LONG_S: Final = 900
 _ZSTD: Final = "zstd"
@@ -82,14 +82,20 @@ async def write(db: Executor, store: ArchiveStore, due: Range) -> Manifest:
 
 
 async def _written(db: Executor, store: ArchiveStore, name: str, due: Range) -> Manifest:
+    """While one file is packed and stored, the next one's events are read: two at a time in memory, whatever the range."""
     grown, parts = Growing(await frontier(db, due.first)), []
+    packing: asyncio.Task[Part] | None = None
     with tempfile.TemporaryDirectory(prefix="rushline-archive-") as folder:
-        for number, first in enumerate(range(due.first, due.end, parquet.PART_LEAVES)):
-            path = Path(folder) / f"part-{number:05}.parquet"
-            end = min(first + parquet.PART_LEAVES, due.end)
-            parts.append(await _part(db, due, (first, end), path, grown))
-            await store.put_file(f"{name}/{path.name}", path)
-            path.unlink()
+        try:
+            for number, first in enumerate(range(due.first, due.end, parquet.PART_LEAVES)):
+                loaded = await _loaded(db, due, first, min(first + parquet.PART_LEAVES, due.end), grown)
+                if packing is not None:
+                    parts.append(await packing)
+                packing = asyncio.create_task(_packed(store, name, Path(folder) / f"part-{number:05}.parquet", loaded))
+            assert packing is not None
+            parts.append(await packing)
+        finally:
+            await asyncio.gather(*(each for each in (packing,) if each is not None), return_exceptions=True)
     tree = await tie(db, grown)
     since = int(await db.fetchval(sql.ARCHIVED_CHECKPOINTS, due.first))
     notes, packed = await _notes(db, since, tree.size)
@@ -101,23 +107,27 @@ async def _written(db: Executor, store: ArchiveStore, name: str, due: Range) -> 
     )  # fmt: skip
 
 
-async def _part(db: Executor, due: Range, leaves: tuple[int, int], path: Path, grown: Growing) -> Part:
-    first, end = leaves
-    sequenced: list[datetime] = []
-    bodies: list[bytes] = []
-    for at in range(first, end, _ROWS):
-        rows = await db.fetch(sql.EVENTS_OF_RANGE, due.from_at, due.to_at, at, min(at + _ROWS, end))
-        sequenced += [row["sequenced_at"] for row in rows]
-        bodies += [row["body"] for row in rows]
-    if len(bodies) != end - first:
-        raise LedgerDiffers(f"the ledger has {len(bodies)} of the leaves {first} to {end}: some were removed meanwhile")
-    hashes = await asyncio.to_thread(lambda: [leaf_hash(body) for body in bodies])
+async def _loaded(db: Executor, due: Range, first: int, end: int, grown: Growing) -> Copied:
+    """The events of one file, each of them the one that the log's tree has."""
+    found = Copied(first)
+    for at in range(first, end, parquet.GROUP_ROWS):
+        await found.read(db, due.from_at, due.to_at, at, min(at + parquet.GROUP_ROWS, end))
+    if found.next_leaf != end:
+        raise LedgerDiffers(f"leaf {found.next_leaf} of the ledger was removed meanwhile")
+    hashes = await asyncio.to_thread(lambda: [leaf_hash(body) for body in found.bodies])
     other = await first_unlike(db, first, hashes)
     if other is not None:
         raise LedgerDiffers(f"leaf {other} of the ledger is not the event that the log's tree has there")
     await asyncio.to_thread(grown.extend, hashes)
-    bounds = await asyncio.to_thread(parquet.write, path, first, sequenced, bodies)
+    return found
+
+
+async def _packed(store: ArchiveStore, name: str, path: Path, loaded: Copied) -> Part:
+    first, end = loaded.first, loaded.next_leaf
+    bounds = await asyncio.to_thread(parquet.write, path, first, loaded.sequenced, loaded.bodies)
     size, digest = await asyncio.to_thread(_digest, path)
+    await store.put_file(f"{name}/{path.name}", path)
+    await asyncio.to_thread(path.unlink)
     return Part(file=path.name, first_leaf=first, end_leaf=end, bytes=size, sha256=digest, **bounds._asdict())
 
 
