@@ -21,7 +21,7 @@ from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Post
 from audit import archive_sql as sql
 from audit.archive_verify import verify
 from audit.archive_write import Range, extent, write
-from audit.manifest import MANIFEST, STATEMENT, ArchiveBroken, LedgerDiffers, Manifest, recorded, spelled
+from audit.manifest import MANIFEST, STATEMENT, ArchiveBroken, LedgerDiffers, Manifest, name_of, recorded, spelled
 from orders.errors import CallAnOperator, Refuse, RetryLater
 from orders.names import Act
 
@@ -107,7 +107,7 @@ class Archiver(msgspec.Struct, frozen=True, kw_only=True):
     async def plan(self, db: Connection, now: datetime) -> list[Done]:
         """What would be archived and dropped. Nothing is changed."""
         planned = [
-            Done(archive=f"{due.from_at:%Y-%m-%d}", what="would be archived", events=due.end - due.first)
+            Done(archive=name_of(due.first, due.end), what="would be archived", events=due.end - due.first)
             for due in await self._due(db, now)
         ]
         rows = await db.fetch(sql.TO_DROP, now - timedelta(days=self.keep_days))

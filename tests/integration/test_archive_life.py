@@ -123,9 +123,9 @@ async def test_two_archivers_at_once_do_what_one_does(own: Settings, store: Arch
 
 async def test_a_dry_run_names_what_is_due_and_changes_nothing(own: Settings, store: ArchiveStore) -> None:
     await weeks(own, [1, 2])
-    each = archiver(own, store)
+    each, names = archiver(own, store), ["events/000000000000-000000000009", "events/000000000009-000000000027"]
     async with connect(own.audit_url, service="tests") as db:
-        assert facts(await each.plan(db, LATER)) == [("2025-03-03", "would be archived"), ("2025-03-10", "would be archived")]
+        assert facts(await each.plan(db, LATER)) == [(name, "would be archived") for name in names]
         assert await store.list() == []
     await steps(each, LATER)
     async with connect(own.audit_url, service="tests") as db:
