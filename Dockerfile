@@ -6,7 +6,8 @@ RUN /venv/bin/pip install --no-cache-dir --no-compile --require-hashes -r requir
  && /venv/bin/python -m compileall -q -j 0 /venv/lib
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin rushline
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin rushline \
+ && install -d -o rushline -m 700 /var/lib/rushline/audit
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY pyproject.toml ./

@@ -62,11 +62,14 @@ def _server_settings(service: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, service: str, size: int, ready: bool = False, warm: Sequence[str] = ()) -> AsyncIterator[Pool]:
+async def open_pool(
+    dsn: str, *, service: str, size: int, ready: bool = False, lazy: bool = False, warm: Sequence[str] = ()
+) -> AsyncIterator[Pool]:
     """A pool of up to `size` connections. Raises `DatabaseUnavailable` where the server cannot be reached at all.
 
     `ready`: all of them from the start, and kept. A new connection costs tens of milliseconds of this process's time
-    (passwords, types), and so does the first use of a statement with new types: `warm` are prepared at once.
+    (passwords, types), and so does the first use of a statement with new types: `warm` are prepared at once. `lazy`: none
+    before it is needed, so that a server that is away is met by whoever needs it, and by nobody else.
     """
 
     async def prepare(conn: Any) -> None:
@@ -76,7 +79,7 @@ async def open_pool(dsn: str, *, service: str, size: int, ready: bool = False, w
 
     try:
         pool = await asyncpg.create_pool(
-            dsn, min_size=size if ready else 1, max_size=size, timeout=_CONNECT_TIMEOUT_S,
+            dsn, min_size=size if ready else 0 if lazy else 1, max_size=size, timeout=_CONNECT_TIMEOUT_S,
             command_timeout=_COMMAND_TIMEOUT_S, init=prepare, reset=_leave_as_is, server_settings=_server_settings(service),
             max_inactive_connection_lifetime=0 if ready else 300,
         )  # fmt: skip

@@ -91,7 +91,7 @@ async def _post(url: str, body: bytes, timeout_ms: int) -> tuple[int, bytes]:
                 if len(found) > _MOST_ANSWER_BYTES:
                     raise WitnessRefused(f"the witness answered with more than {_MOST_ANSWER_BYTES} bytes", answer.status)
             return answer.status, bytes(found)
-    except aiohttp.InvalidURL as error:
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise WitnessRefused("the address of the witness cannot be used") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise WitnessAway(f"no answer from the witness: {type(error).__name__}") from error

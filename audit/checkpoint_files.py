@@ -38,7 +38,7 @@ class CheckpointFiles:
     def last(self) -> str | None:
         """The newest note, or None where there is none."""
         for path in reversed(self._paths()):
-            notes = list(_notes(path))
+            notes = list(notes_in(path))
             if notes:
                 return notes[-1]
         return None
@@ -46,7 +46,7 @@ class CheckpointFiles:
     def notes(self) -> Iterator[str]:
         """All of them, oldest first, in constant memory but for one day."""
         for path in self._paths():
-            yield from _notes(path)
+            yield from notes_in(path)
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*.txt")) if self._folder.is_dir() else []
@@ -59,7 +59,7 @@ class CheckpointFiles:
             os.close(folder)
 
 
-def _notes(path: Path) -> Iterator[str]:
+def notes_in(path: Path) -> Iterator[str]:
     """A note is two blocks, its text and its signatures, each ended by an empty line."""
     blocks = path.read_bytes().split(_END)[:-1]  # what follows the last empty line is nothing, or torn
     for text, signatures in zip(blocks[::2], blocks[1::2], strict=False):

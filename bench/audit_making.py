@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.making import fresh_order
-from orders.decide import Cause, Wish, decide, system
+from orders.decide import Cause, Change, Wish, decide, system
 from orders.facts import Actor
 from orders.ids import derived_id, new_id
 from orders.lifecycle import Action, Deadline, row_for
@@ -24,6 +24,11 @@ _WAY: Final = (
 
 def delivered_order(placed_at: datetime) -> list[bytes]:
     """The audit events of one order, from its first to its last, in canonical bytes."""
+    return [event.audit for change in delivered_changes(placed_at) for event in change.events]
+
+
+def delivered_changes(placed_at: datetime) -> list[Change]:
+    """All that happens to an order that goes well."""
     order = msgspec.structs.replace(fresh_order(), placed_at=placed_at, updated_at=placed_at)
     key = new_key()
     data = {
@@ -33,12 +38,11 @@ def delivered_order(placed_at: datetime) -> list[bytes]:
     cause = Cause(
         id=new_id("cmd"), actor=Actor(Role.CUSTOMER, order.customer_id), service="gateway", traceparent=order.traceparent
     )
-    change = decide(order, wish, cause, placed_at, _wait)
-    bodies = [event.audit for event in change.events]
+    changes = [decide(order, wish, cause, placed_at, _wait)]
     for action, seconds in _WAY:
-        change = _moved(change.order, action, placed_at + timedelta(seconds=seconds, microseconds=len(bodies) * 1_234))
-        bodies += [event.audit for event in change.events]
-    return bodies
+        at = placed_at + timedelta(seconds=seconds, microseconds=len(changes) * 1_234)
+        changes.append(_moved(changes[-1].order, action, at))
+    return changes
 
 
 def events(number: int, since: datetime) -> Iterator[bytes]:
@@ -52,7 +56,7 @@ def events(number: int, since: datetime) -> Iterator[bytes]:
                 return
 
 
-def _moved(order: Order, action: Action, at: datetime) -> Any:
+def _moved(order: Order, action: Action, at: datetime) -> Change:
     driver = new_id("drv")
     data: dict[str, Any] = {}
     changes: dict[str, Any] = {}

@@ -19,6 +19,8 @@ from bench.arrival import arrival_times
 from bench.audit_archive import audit_archive
 from bench.audit_cost import audit_cost
 from bench.audit_ingest import audit_ingest
+from bench.audit_scale import audit_scale
+from bench.audit_verify import verify_rate
 from bench.change import change_costs
 from bench.failures import failure_costs
 from bench.letters import letter_pages, letters_taken_in
@@ -35,19 +37,30 @@ from simulation.world import Load
 from stack import anywhere
 from stack.ports import Ports
 
-_Measure = Callable[[Settings, int], Awaitable[list[Figure]]]
+
+class Size(msgspec.Struct, frozen=True):
+    """How much of each is measured."""
+
+    rows: int
+    orders: int
+    events: int
+
+
+_Measure = Callable[[Settings, Size], Awaitable[list[Figure]]]
 # Each on the same servers, in this order: what leaves most behind comes last.
 _ON_SERVERS: Final[dict[str, _Measure]] = {
     "audit-cost": lambda settings, _: audit_cost(settings, 500),
     "audit-ingest": lambda settings, _: audit_ingest(settings, 100_000),
     "audit-archive": lambda settings, _: audit_archive(settings, 200_000),
+    "audit-verify": lambda settings, _: verify_rate(settings, 300_000),
+    "audit-scale": lambda settings, size: audit_scale(settings, size.events),
     "change": lambda settings, _: change_costs(settings, 2_000),
     "arrival": lambda settings, _: arrival_times(settings, 1_000),
     "failures": lambda settings, _: failure_costs(settings, 3_000),
     "replays": lambda settings, _: replay_rate(settings, 10_000),
     "intake": lambda settings, _: letters_taken_in(settings, 10_000),
     "letters": lambda settings, _: letter_pages(settings, 1_000_000),
-    "relay": relay_rates,
+    "relay": lambda settings, size: relay_rates(settings, size.rows),
     "tiers": lambda settings, _: tier_lateness(settings),
 }
 PARTS = (*_ON_SERVERS, "orders")
@@ -56,25 +69,26 @@ PARTS = (*_ON_SERVERS, "orders")
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only this part; may be given more than once.")
 @click.option("--rows", default=20_000, show_default=True, help="Outbox rows for the relay.")
+@click.option("--events", default=1_000_000, show_default=True, help="Events in the ledger that support searches.")
 @click.option("--orders", default=1_000, show_default=True, help="Orders from end to end.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def bench(*, only: tuple[str, ...], rows: int, orders: int, as_json: bool) -> None:
+def bench(*, only: tuple[str, ...], rows: int, events: int, orders: int, as_json: bool) -> None:
     """Measure throughput, latency and memory on this machine, with everything on it."""
     home = Path(load_settings().home).resolve() / "var" / "bench"
-    figures = uvloop.run(_measure(home, only or PARTS, rows, orders))
+    figures = uvloop.run(_measure(home, only or PARTS, Size(rows, orders, events)))
     emit([msgspec.to_builtins(figure) for figure in figures], as_json=as_json, empty="Nothing was measured.")
 
 
-async def _measure(home: Path, parts: tuple[str, ...], rows: int, orders: int) -> list[Figure]:
+async def _measure(home: Path, parts: tuple[str, ...], size: Size) -> list[Figure]:
     figures: list[Figure] = []
     if chosen := [measure for name, measure in _ON_SERVERS.items() if name in parts]:
         async with _servers(home) as settings:
             with (home / "bench.log").open("w") as log, redirect_stderr(log):
                 configure("bench", settings)  # as the services log: a line in JSON for whatever fails
                 for measure in chosen:
-                    figures += await measure(settings, rows)
+                    figures += await measure(settings, size)
     if "orders" in parts:
-        figures += await _orders(home, orders)
+        figures += await _orders(home, size.orders)
     return figures
 
 

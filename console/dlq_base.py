@@ -39,6 +39,8 @@ _REMEDIES: Final = {
     "rule-moved": "`rushline dlq rules show RULE` shows it as it is; then decide again.",
     "rule-is-shipped": "`rushline dlq rules enable` and `disable` switch it; to change it, put a copy under another name.",
     "rule-matches-everything": "Say in `match` which failure it mends.",
+    "still-needed": "Wait until the orders have ended, resolve the disputes, then erase.",
+    "customer-not-found": "GET /v1/support/orders finds customers by their orders.",
     "rule-would-loop": "Bound it by `max_generation`, or let it change what made it match.",
 }
 
@@ -124,7 +126,7 @@ def _line(_ctx: click.Context, _param: click.Parameter, value: str | None) -> st
 AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Machine-readable, in the shapes of /v1/ops.")
 MAYBE_REASON: Final = click.option("--reason", metavar="WORDS", callback=_line, help="Why; kept for ever.")
 _DRY_RUN: Final = click.option("--dry-run", is_flag=True, help="Check and show what would be done; change nothing.")
-_AS: Final = click.option(
+AS: Final = click.option(
     "--as", "actor", metavar="NAME", callback=_actor,
     help="Who acts, as the history will say. The system's user where it is left out.",
 )  # fmt: skip
@@ -135,7 +137,7 @@ REASON: Final = click.option("--reason", required=True, metavar="WORDS", callbac
 
 def changes(function: F) -> F:
     """The options of every verb that changes something."""
-    for option in (AS_JSON, _DRY_RUN, _AS):
+    for option in (AS_JSON, _DRY_RUN, AS):
         function = option(function)
     return function
 

@@ -19,17 +19,19 @@ from outbox.sql import APPLY, ENQUEUE, LOAD, PLACE
 from outbox.transition import waits
 
 # What the first customers of a rush would otherwise wait for.
+LEDGER_CONNECTIONS: Final = 4  # support reads it, and nobody else
 WARM: Final = (LOAD, APPLY, PLACE, ENQUEUE, sql.BEGIN_PLACING, sql.GRANTED, sql.DRIVER, sql.PUT_LOCATION, sql.ORDER_OF_INTENT)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop, then finish what is under way. Raises `BadSettingError`, `DatabaseUnavailable`."""
     with listen(settings) as listener:
-        async with open_pool(
-            settings.postgres_dsn, service=SERVICE, size=settings.database_pool_size, ready=True, warm=WARM
-        ) as pool:
+        async with (
+            open_pool(settings.postgres_dsn, service=SERVICE, size=settings.database_pool_size, ready=True, warm=WARM) as pool,
+            open_pool(settings.audit_reader_url, service=SERVICE, size=LEDGER_CONNECTIONS, lazy=True) as ledger,
+        ):
             watch = Watch(pool)
-            server = Server(create_app(Gateway(settings, pool, waits(settings), watch)))
+            server = Server(create_app(Gateway(settings, pool, waits(settings), watch, ledger=ledger)))
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(watch.run(stop))
                 await server.serve_until(stop, listener)

@@ -6,12 +6,21 @@ from typing import Final
 from litestar import Litestar
 from litestar.di import Provide
 
-from gateway import catalogue, customers, docs, drivers, machines, ops, problems, restaurants
+from gateway import audit_log, catalogue, customers, docs, drivers, machines, ops, problems, restaurants, support
 from gateway.auth import bearer
 from gateway.context import Gateway
 from gateway.edge import Edge
 
-_ROUTERS: Final = (customers.router, catalogue.router, restaurants.router, drivers.router, ops.router, machines.router)
+_ROUTERS: Final = (
+    customers.router,
+    catalogue.router,
+    restaurants.router,
+    drivers.router,
+    support.router,
+    ops.router,
+    audit_log.router,
+    machines.router,
+)
 
 
 def litestar_app(gateway: Gateway) -> Litestar:

@@ -24,6 +24,7 @@ from outbox.transition import Clock, utc_now
 
 SERVICE: Final = "gateway"
 _ACQUIRE_S: Final = 5.0
+_LEDGER_S: Final = 2.0
 
 HttpRequest: TypeAlias = Request[Actor, Any, Any]
 
@@ -39,13 +40,14 @@ def answering(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the routes share."""
+    """What the routes share. `ledger`: for reading the audit trail; perhaps another server, which may be away."""
 
     settings: Settings
     pool: Pool
     wait: Wait
     watch: Watch
     clock: Clock = utc_now
+    ledger: "Pool | None" = None
 
     def now(self) -> datetime:
         return self.clock()
@@ -61,6 +63,15 @@ class Gateway:
         """One connection, for a statement that is its own transaction. Raises `DatabaseUnavailable`."""
         with answering(what):
             async with self.pool.acquire(timeout=_ACQUIRE_S) as conn:
+                yield conn
+
+    @asynccontextmanager
+    async def reading(self, what: str) -> AsyncIterator[Connection]:
+        """A transaction on the ledger's server, for reading. Raises `DatabaseUnavailable`."""
+        if self.ledger is None:
+            raise DatabaseUnavailable(f"{what}: this gateway knows no ledger")
+        with answering(what):
+            async with self.ledger.acquire(timeout=_LEDGER_S) as conn, conn.transaction(readonly=True):
                 yield conn
 
     async def rows(self, sql: str, *args: Any) -> list[Record]:

@@ -145,6 +145,11 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
             before, after = node_hash(other, before), node_hash(other, after)
         else:
             after = node_hash(after, other)
+    if known and after != new_root:
+        raise ProofRootError(
+            f"by this proof the tree of size {old} with root {_shown(old_root)} is not the beginning of the one of size {new} with"
+            f" root {_shown(new_root)}: one of the two, or the proof, is of another tree"
+        )
     _same("old", old, before, old_root)
     _same("new", new, after, new_root)
 

@@ -70,7 +70,7 @@ def stop(home: Path, *, only: Sequence[str] = SERVERS, purge: bool = False) -> l
         if purge:
             for name in SERVERS:
                 _MODULES[name].purge(place)
-            for name in ("run", "log"):
+            for name in ("run", "log", "audit"):  # keys and checkpoints of a log that is no more would refuse the next one
                 shutil.rmtree(place.var / name, ignore_errors=True)
             for file in (place.local_env, place.secrets, place.remembered):
                 file.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from gateway.problems import BASE, CATALOGUE
 from orders.lifecycle import FAILURES, TABLE, diagram
 from orders.names import State, audit_action
 from outbox.letters.library import LIBRARY
+from tests.audit_example import audit_format_page
 from tests.making import REPOSITORY
 
 
@@ -110,6 +111,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "lifecycle.md": lifecycle_page,
     "problems.md": problems_page,
     "fixes.md": fixes_page,
+    "audit-format.md": audit_format_page,
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ A machine without Go is a failure, never a skip. `python -m tests.s3` builds it 
 import fcntl
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from pyarrow import fs
 
 from adapters.process import leash
 from stack.ports import LOOPBACK, Ports, answers
+from tests.go import go
 
 VERSION: Final = "v1.8.0"
 MODULE: Final = "github.com/versity/versitygw/cmd/versitygw"
@@ -74,12 +74,11 @@ def binary() -> Path:
 
 
 def _build(built: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise RuntimeError("the archive's tests need an S3 server, which is built by Go: install Go 1.25 or newer")
     with tempfile.TemporaryDirectory(prefix="versitygw-", dir=built.parent) as draft:
         environ = {**os.environ, "GOBIN": draft, "CGO_ENABLED": "0"}
-        done = subprocess.run([go, "install", f"{MODULE}@{VERSION}"], env=environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [go(), "install", f"{MODULE}@{VERSION}"], env=environ, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(
                 f"Go could not build versitygw {VERSION}, the S3 server of the archive's tests:\n{done.stderr[-2_000:]}"

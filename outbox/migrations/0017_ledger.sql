@@ -29,7 +29,6 @@ CREATE INDEX events_by_chain ON audit.events (chain, position);
 CREATE INDEX events_by_id ON audit.events USING hash (event_id);
 CREATE INDEX events_by_actor ON audit.events (actor_id, occurred_at);
 CREATE INDEX events_by_action ON audit.events (action, occurred_at);
-CREATE INDEX events_by_state ON audit.events (new_state, occurred_at) WHERE new_state IS NOT NULL;
 CREATE INDEX events_by_time ON audit.events (occurred_at);
 
 -- Who stores events holds this row until it commits: one sequencer at a time, the others stand by. No index is given twice or

@@ -55,6 +55,9 @@ def gateway_settings(stack: Settings) -> Iterator[Settings]:
             base,
             postgres_dsn=_at(base.postgres_dsn, name),
             migrate_dsn=_at(base.migrate_url, name),
+            audit_dsn=_at(base.audit_url, name),
+            audit_reader_dsn=_at(base.audit_reader_url, name),
+            audit_migrate_dsn=_at(base.audit_migrate_url, name),
             stripe_webhook_secret="whsec_test",
             jwt_secret="x" * 40,
         )
@@ -127,7 +130,12 @@ class World:
         order_id = await self.placed()
         await self.do(order_id, Action.BEGIN_PAYMENT)
         order, _ = await load(self.pool, order_id)
-        await self.do(order_id, Action.CONFIRM_PAYMENT, changes={"captured": order.total, "money": "captured"})
+        await self.do(
+            order_id,
+            Action.CONFIRM_PAYMENT,
+            changes={"captured": order.total, "money": "captured"},
+            data={"amount": order.total},
+        )
         return order_id
 
     async def accepted(self) -> str:
@@ -185,10 +193,14 @@ class Served:
 
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Served]:
-    async with open_pool(settings.postgres_dsn, service="test", size=8) as pool:
+    async with (
+        open_pool(settings.postgres_dsn, service="test", size=8) as pool,
+        open_pool(settings.audit_reader_url, service="test", size=4, lazy=True) as ledger,
+    ):
         watch = Watch(pool, poll_s=0.02, heartbeat_s=0.2)
         at: list[datetime] = []
-        app = create_app(Gateway(settings, pool, waits(settings), watch, clock=lambda: at[0] if at else datetime.now(UTC)))
+        clock = lambda: at[0] if at else datetime.now(UTC)  # noqa: E731
+        app = create_app(Gateway(settings, pool, waits(settings), watch, clock=clock, ledger=ledger))
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             yield Served(settings, pool, app, http, watch, at)

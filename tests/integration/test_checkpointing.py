@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.postgres import connect
-from adapters.settings import Settings
+from adapters.postgres import Connection, connect
+from adapters.settings import BadSettingError, Settings
 from audit import keys, tree
 from audit.checkpoint_files import CheckpointFiles
 from audit.signing import LogForked, newest
@@ -23,6 +23,7 @@ from streams.checkpointing import BROKEN, REFUSED, Checkpointing, folder_of
 from tests.integration.audit_ground import at_home, checkpointed, own_and_main, store, stored
 from tests.integration.streams_making import database, rows
 from tests.making import eventually
+from tests.witness import witness
 
 
 @pytest.fixture
@@ -201,3 +202,37 @@ async def test_a_stored_event_is_not_taken_twice_into_the_log(own: Settings) -> 
     with pytest.raises(AssertionError):
         await store(own, bodies[:1])
     assert await checkpointed(own) == 9
+
+
+async def test_an_independent_witness_cosigns_each_checkpoint_and_one_that_is_away_delays_nothing(own: Settings) -> None:
+    keys.make(own, datetime.now(UTC))
+    (key,) = keys.public_keys(own)
+    async with witness({own.audit_origin: key.vkey}) as peer:
+        watched = msgspec.structs.replace(own, audit_witnesses=f"{peer.url} {peer.vkey}")
+        loop = Checkpointing(watched)
+        async with own_and_main(own) as (ledger, main):
+            for size in (9, 18):
+                await stored(own)
+                assert await loop.step(ledger, main) == size
+                await _cosigned(ledger, key.vkey, peer.vkey, size)
+            await stored(own)
+            assert await Checkpointing(watched).step(ledger, main) == 27  # one that does not know what the witness has seen
+            await _cosigned(ledger, key.vkey, peer.vkey, 27)
+    async with own_and_main(own) as (ledger, main):
+        await stored(own)
+        assert await loop.step(ledger, main) == 36
+        note = await newest(ledger)
+        assert note is not None
+        assert open_checkpoint(note, [verifier(key.vkey)], witnesses=[verifier(peer.vkey)]).cosignatures == ()
+
+
+async def _cosigned(ledger: Connection, vkey: str, witness_vkey: str, size: int) -> None:
+    note = await newest(ledger)
+    assert note is not None
+    found = open_checkpoint(note, [verifier(vkey)], witnesses=[verifier(witness_vkey)])
+    assert (found.checkpoint.size, len(found.cosignatures)) == (size, 1)
+
+
+def test_a_witness_that_cannot_be_read_from_the_settings_is_named() -> None:
+    with pytest.raises(BadSettingError, match="RUSHLINE_AUDIT_WITNESSES"):
+        Checkpointing(Settings(audit_witnesses="http://127.0.0.1:1 no-key"))

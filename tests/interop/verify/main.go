@@ -7,6 +7,8 @@
 //	verify sign SKEY TEXT                    prints the text as a note
 //	verify key NAME                          prints a new private key and its public one
 //	verify batch                             answers many proofs from standard input: see batch.go
+//	verify export VKEY EXPORT PROOFS         an export of an order: every hash, every link, every proof: see export.go
+//	verify watch VKEY URL [TOKEN [OLD]]      reads a log over HTTP as tlog-tiles: see watch.go
 //	verify tiles ENTRIES FOLDER              compares a folder of tiles with Go's own: see tiles.go
 //
 // It exits with 1 where something does not hold, and says why on standard error.
@@ -30,7 +32,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what: proof, consistency, note, sign, key, batch or tiles")
+		return errors.New("say what: proof, consistency, note, sign, key, batch, tiles, export or watch")
 	}
 	switch command, rest := args[0], args[1:]; {
 	case command == "proof" && len(rest) == 3:
@@ -45,6 +47,10 @@ func run(args []string) error {
 		return newKey(rest[0])
 	case command == "batch" && len(rest) == 0:
 		return batch()
+	case command == "export" && len(rest) == 3:
+		return export(rest[0], rest[1], rest[2])
+	case command == "watch" && len(rest) >= 2 && len(rest) <= 4:
+		return watch(rest[0], rest[1], rest[2:])
 	case command == "tiles" && len(rest) == 2:
 		return tiles(rest[0], rest[1])
 	default:

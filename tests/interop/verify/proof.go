@@ -79,35 +79,44 @@ func proof(vkey, proofPath, leafPath string) error {
 	if err != nil {
 		return err
 	}
+	tree, index, err := checkProof(vkey, text, leaf)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("leaf %d of %s, tree of size %d\n", index, tree.origin, tree.size)
+	return nil
+}
+
+// The tree that has this leaf, and where.
+func checkProof(vkey string, text, leaf []byte) (tree checkpoint, index int64, err error) {
 	head, message, found := bytes.Cut(text, []byte("\n\n"))
 	lines := strings.Split(string(head), "\n")
 	if !found || lines[0] != header {
-		return fmt.Errorf("line 1: not a %s", header)
+		return tree, 0, fmt.Errorf("line 1: not a %s", header)
 	}
 	at := 1
 	if len(lines) > at && strings.HasPrefix(lines[at], "extra ") {
 		at++
 	}
 	if len(lines) <= at || !strings.HasPrefix(lines[at], "index ") {
-		return fmt.Errorf("line %d: no index", at+1)
+		return tree, 0, fmt.Errorf("line %d: no index", at+1)
 	}
-	index, err := number(strings.TrimPrefix(lines[at], "index "))
+	index, err = number(strings.TrimPrefix(lines[at], "index "))
 	if err != nil {
-		return fmt.Errorf("line %d: %w", at+1, err)
+		return tree, 0, fmt.Errorf("line %d: %w", at+1, err)
 	}
 	path, err := hashes(lines[at+1:], at+2)
 	if err != nil {
-		return err
+		return tree, 0, err
 	}
-	tree, err := openCheckpoint(vkey, message)
+	tree, err = openCheckpoint(vkey, message)
 	if err != nil {
-		return err
+		return tree, 0, err
 	}
 	if err := tlog.CheckRecord(path, tree.size, tree.root, index, tlog.RecordHash(leaf)); err != nil {
-		return fmt.Errorf("proof for another tree or another leaf: %w", err)
+		return tree, 0, fmt.Errorf("proof for another tree or another leaf: %w", err)
 	}
-	fmt.Printf("leaf %d of %s, tree of size %d\n", index, tree.origin, tree.size)
-	return nil
+	return tree, index, nil
 }
 
 func consistency(vkey, oldPath, newPath, proofPath string) error {

@@ -125,13 +125,16 @@ func rootFrom(folder string, hashes stored, size int64) (tlog.Hash, error) {
 		return root, err
 	}
 	reader := tlog.TileHashReader(tlog.Tree{N: size, Hash: root}, served{folder})
-	for index := int64(0); index < size; index++ {
-		at := tlog.StoredHashIndex(0, index)
-		found, err := reader.ReadHashes([]int64{at})
-		if err != nil {
-			return root, err
-		}
-		if found[0] != hashes[at] {
+	indexes := make([]int64, size)
+	for index := range indexes {
+		indexes[index] = tlog.StoredHashIndex(0, int64(index))
+	}
+	found, err := reader.ReadHashes(indexes)
+	if err != nil {
+		return root, err
+	}
+	for index, at := range indexes {
+		if found[index] != hashes[at] {
 			return root, fmt.Errorf("leaf %d differs", index)
 		}
 	}
