@@ -138,7 +138,7 @@ class ArchiveStore:
         return info if info.type == fs.FileType.File else None
 
     def _get(self, path: str) -> bytes:
-        with self.filesystem.open_input_stream(path) as stream:
+        with self.filesystem.open_input_stream(path, compression=None) as stream:
             data: bytes = stream.read()
         return data
 
@@ -156,13 +156,13 @@ class ArchiveStore:
             _flush(Path(path).parent)
 
     def _put_s3(self, path: str, data: bytes) -> None:
-        with self.filesystem.open_output_stream(path) as stream:
+        with self.filesystem.open_output_stream(path, compression=None) as stream:
             stream.write(data)
 
     def _stream_s3(self, path: str, source: Any) -> None:
         draft = f"{self._root}/{DRAFTS}/{uuid.uuid4().hex}"
         try:
-            with self.filesystem.open_output_stream(draft) as stream:
+            with self.filesystem.open_output_stream(draft, compression=None) as stream:
                 shutil.copyfileobj(source, stream, _CHUNK_BYTES)
             self.filesystem.copy_file(draft, path)
         finally:

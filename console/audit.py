@@ -11,7 +11,7 @@ VERBS: Final = {
     "prove": ("console.audit_export:prove", "Print a proof that an event is in the log."),
     "export": ("console.audit_export:export", "Hand out an order's events, or the log, as they were hashed."),
     "key": ("console.audit_key:key", "Show the log's verifier keys, or make a new key."),
-    "archive": ("console.audit_archive:archive", "Move old events to the archive; show and verify what is there."),
+    "archive": ("console.audit_archive:archive", "Move old events into the archive, and drop what is too old."),
     "erase": ("console.audit_erase:erase", "Destroy a customer's key: what was encrypted with it is gone for good."),
 }
 

@@ -16,6 +16,7 @@ import uvloop
 from adapters.settings import PREFIX, Settings, load_settings
 from adapters.telemetry import configure
 from bench.arrival import arrival_times
+from bench.audit_archive import audit_archive
 from bench.audit_cost import audit_cost
 from bench.audit_ingest import audit_ingest
 from bench.audit_scale import audit_scale
@@ -50,6 +51,7 @@ _Measure = Callable[[Settings, Size], Awaitable[list[Figure]]]
 _ON_SERVERS: Final[dict[str, _Measure]] = {
     "audit-cost": lambda settings, _: audit_cost(settings, 500),
     "audit-ingest": lambda settings, _: audit_ingest(settings, 100_000),
+    "audit-archive": lambda settings, _: audit_archive(settings, 200_000),
     "audit-verify": lambda settings, _: verify_rate(settings, 300_000),
     "audit-scale": lambda settings, size: audit_scale(settings, size.events),
     "change": lambda settings, _: change_costs(settings, 2_000),
