@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from console import dlq_words as words
-from console.dlq_base import AS_JSON, CURSOR, LIMIT, Refused, done, filters, now
+from console.dlq_base import AS, AS_JSON, CURSOR, LIMIT, Refused, done, filters, now
 from console.dlq_changes import CHANGES
 from console.dlq_edits import EDITS
 from console.dlq_replays import replay, replays
@@ -140,15 +140,19 @@ def _no_groups(*, everything: bool, snoozed: bool) -> str:
 @click.argument("letter")
 @click.option("--raw", is_flag=True, help="Only the body, byte for byte, for a file or a pipe.")
 @AS_JSON
-def show(letter: str, *, raw: bool, as_json: bool) -> None:
-    """All that is known of LETTER: why it failed, its bytes, what was done to it, what can be done now."""
+@AS
+def show(letter: str, *, raw: bool, as_json: bool, actor: str) -> None:
+    """All that is known of LETTER: why it failed, its bytes, what was done to it, what can be done now. The look is recorded."""
 
     async def read(conn: Any) -> tuple[LetterDetail, bytes]:
-        from outbox.letters import search
+        from outbox.letters import desk, search
         from outbox.letters.abbreviated import letter_named
 
-        found = await search.show(conn, await letter_named(conn, letter))
-        return detail_of(found), found.letter.body
+        async with conn.transaction():
+            found = await search.show(conn, await letter_named(conn, letter))
+            known = found.letter
+            await desk.viewed(conn, known.letter_id, known.order_id, part="body" if raw else "detail", actor=actor, now=now())
+        return detail_of(found), known.body
 
     detail, body = done(read)
     if raw:

@@ -39,6 +39,8 @@ _REMEDIES: Final = {
     "rule-moved": "`rushline dlq rules show RULE` shows it as it is; then decide again.",
     "rule-is-shipped": "`rushline dlq rules enable` and `disable` switch it; to change it, put a copy under another name.",
     "rule-matches-everything": "Say in `match` which failure it mends.",
+    "still-needed": "Wait until the orders have ended, resolve the disputes, then erase.",
+    "customer-not-found": "GET /v1/support/orders finds customers by their orders.",
     "rule-would-loop": "Bound it by `max_generation`, or let it change what made it match.",
 }
 

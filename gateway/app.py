@@ -6,7 +6,7 @@ from typing import Final
 from litestar import Litestar
 from litestar.di import Provide
 
-from gateway import audit_log, catalogue, customers, docs, drivers, machines, ops, problems, restaurants
+from gateway import audit_log, catalogue, customers, docs, drivers, machines, ops, problems, restaurants, support
 from gateway.auth import bearer
 from gateway.context import Gateway
 from gateway.edge import Edge
@@ -16,6 +16,7 @@ _ROUTERS: Final = (
     catalogue.router,
     restaurants.router,
     drivers.router,
+    support.router,
     ops.router,
     audit_log.router,
     machines.router,

@@ -95,11 +95,11 @@ def issue(settings: Settings, role: Role, subject: str, lifetime: timedelta) -> 
     return token.encode(check_secret(settings), ALGORITHM)
 
 
-def only(role: Role) -> Guard:
-    """A guard for routes of one role. Async, or Litestar would run it in a thread."""
+def only(*roles: Role) -> Guard:
+    """A guard for routes of these roles. Async, or Litestar would run it in a thread."""
 
     async def guard(connection: ASGIConnection[Any, Actor, Any, Any], _handler: BaseRouteHandler) -> None:
-        if connection.user.type is not role:
+        if connection.user.type not in roles:
             raise PermissionDeniedException
 
     return guard

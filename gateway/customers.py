@@ -122,13 +122,13 @@ async def cancel_order(
     request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[CancelOrder | None] = None
 ) -> CustomerOrder:
     """Cancel your order. Possible until it is picked up; all of the money goes back."""
-    reason = "customer_request" + (f": {data.reason}" if data and data.reason else "")
 
     def wish(order: Order) -> Wish:
         theirs(order.customer_id, request.user.id)
-        return Wish(action=Action.CANCEL, reason=reason)
+        return Wish(action=Action.CANCEL, reason="customer_request")
 
-    return for_customer(await step(gateway, request, order_id, wish, Fact.ORDER_CANCELLED))
+    said = (data and data.reason) or ""
+    return for_customer(await step(gateway, request, order_id, wish, Fact.ORDER_CANCELLED, said=said))
 
 
 @post("/orders/{order_id:str}/resolution", dto=Json[ResolveOrder], status_code=200, responses=problems(404, 409, 413, 415))

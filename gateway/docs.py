@@ -19,7 +19,7 @@ from gateway.problems import BASE, CATALOGUE, MEDIA_TYPE
 from outbox.letters.matching import Condition, Match
 from outbox.letters.rule_model import Action
 
-_TAGS: Final = ("customers", "restaurants", "drivers", "operators", "machines")
+_TAGS: Final = ("customers", "restaurants", "drivers", "support", "operators", "machines")
 _KEY: Final = r'^("[ !#-\[\]-~]{1,255}"|[A-Za-z0-9._~:/+=-]{1,255})$'
 _COMMON: Final = (400, 401, 403, 422, 500, 503)
 

@@ -22,6 +22,7 @@ from orders.ids import derived_id
 from orders.lifecycle import Action
 from orders.names import ORDERS_TOPIC, Fact, Role
 from orders.order import Order
+from orders.said import DRIVER_WORDS, worded
 from outbox.transition import enqueue
 
 
@@ -104,7 +105,7 @@ async def release(
 ) -> DriverOrder:
     """Give the order back before it is picked up: another driver is looked for. A repeat changes nothing."""
     driver_id = request.user.id
-    reason = data.reason if data else ReleaseOrder().reason
+    reason, said = worded((data or ReleaseOrder()).reason, DRIVER_WORDS, "driver_unable")
 
     def wish(order: Order) -> Wish:
         _carried_by(order, driver_id)
@@ -116,7 +117,7 @@ async def release(
             free_driver=driver_id,
         )
 
-    return for_driver(await step(gateway, request, order_id, wish, Fact.DRIVER_RELEASED))
+    return for_driver(await step(gateway, request, order_id, wish, Fact.DRIVER_RELEASED, said=said))
 
 
 def _carried_by(order: Order, driver_id: str) -> None:

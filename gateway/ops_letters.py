@@ -6,14 +6,14 @@ from litestar import Response, get
 from litestar.datastructures import ResponseHeader
 from litestar.params import FromPath, QueryParameter
 
-from gateway.context import Gate
+from gateway.context import Gate, HttpRequest
 from gateway.docs import problems
 from gateway.ops_answers import CountAnswer, GroupAnswer, Groups, Letters, group_of, shown, summary_of
 from gateway.ops_desk import fingerprint_of, letter_of
 from gateway.ops_detail import LetterDetail, detail_of
 from gateway.ops_filter import WANTED, Wanted
 from gateway.paging import Cursor, Limit
-from outbox.letters import search
+from outbox.letters import desk, search
 
 _BYTES: Final = "application/octet-stream"
 
@@ -50,10 +50,13 @@ async def show_group(gateway: Gate, fingerprint: FromPath[str]) -> GroupAnswer:
 
 
 @get("/dead-letters/{letter_id:str}", responses=problems(404))
-async def show_letter(gateway: Gate, letter_id: FromPath[str]) -> LetterDetail:
-    """A failed message with all that is known of it. A long body is cut; all of it is at …/body."""
-    async with gateway.connection("the letter cannot be read") as conn:
-        return detail_of(await search.show(conn, letter_of(letter_id)))
+async def show_letter(request: HttpRequest, gateway: Gate, letter_id: FromPath[str]) -> LetterDetail:
+    """A failed message with all that is known of it. A long body is cut; all of it is at …/body. The look is recorded."""
+    async with gateway.transaction("the letter cannot be read") as conn:
+        found = await search.show(conn, letter_of(letter_id))
+        letter, who = found.letter, request.user.id
+        await desk.viewed(conn, letter.letter_id, letter.order_id, part="detail", actor=who, now=gateway.now())
+    return detail_of(found)
 
 
 @get(
@@ -62,10 +65,12 @@ async def show_letter(gateway: Gate, letter_id: FromPath[str]) -> LetterDetail:
     responses=problems(404),
     response_headers=[ResponseHeader(name="Content-Disposition", documentation_only=True, description="An attachment.")],
 )
-async def letter_body(gateway: Gate, letter_id: FromPath[str]) -> Response[bytes]:
-    """The bytes of the message as they were sent. Whatever they are, they are to be saved, not to be shown."""
-    async with gateway.connection("the letter cannot be read") as conn:
+async def letter_body(request: HttpRequest, gateway: Gate, letter_id: FromPath[str]) -> Response[bytes]:
+    """The bytes of the message as they were sent. Whatever they are, they are to be saved, not to be shown. The look is recorded."""
+    async with gateway.transaction("the letter cannot be read") as conn:
         letter = (await search.show(conn, letter_of(letter_id))).letter
+        who = request.user.id
+        await desk.viewed(conn, letter.letter_id, letter.order_id, part="body", actor=who, now=gateway.now())
     headers = {
         "Content-Disposition": f'attachment; filename="{letter.letter_id}.bin"',
         "X-Content-Type-Options": "nosniff",

@@ -39,6 +39,7 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("replay-not-found", 404, "There is no such replay", "Take an id from GET /v1/ops/replays."),
     Kind("edit-not-found", 404, "There is no such edit", "Take an id from GET /v1/ops/edits."),
     Kind("rule-not-found", 404, "There is no such rule", "Take an id from GET /v1/ops/rules; leave version out to write a new one."),
+    Kind("dispute-not-found", 404, "There is no such dispute", "Take an id from GET /v1/support/disputes."),
     Kind("not-found", 404, "There is no such thing, or it is not yours", "Check the address and the identifier."),
     Kind("method-not-allowed", 405, "The address does not take this method", "Use a method of the Allow header."),
     Kind("action-not-allowed", 409, "The order's state does not allow this", "Read the order again: it has moved on."),
@@ -56,6 +57,11 @@ CATALOGUE: Final[tuple[Kind, ...]] = (
     Kind("rule-exists", 409, "There is a rule of this name", "Send its version to change it, or give another name."),
     Kind("rule-moved", 409, "Somebody else has changed the rule", "Read it again, then decide; send its new version."),
     Kind("rule-is-shipped", 409, "The rule came with the library", "Switch it or limit it; copy it under another name to change it."),
+    Kind("dispute-open", 409, "The order has an open dispute", "Resolve that one first; GET /v1/support/disputes?order_id=… has it."),
+    Kind("dispute-resolved", 409, "The dispute is resolved", "Read it again; what is new needs a new dispute."),
+    Kind("dispute-moved", 409, "Somebody else has changed the dispute", "Read it again, then decide; send its new version."),
+    Kind("evidence-full", 409, "The dispute has all the evidence that it can have", "Resolve it."),
+    Kind("refund-above-rest", 409, "More would go back than is left", "Read money in the order's investigation; name less."),
     Kind("no-alternative", 409, "No other restaurant can take the order", "Choose substitutes, or cancel."),
     Kind("entries-dropped", 410, "These entries were dropped after their time", "Their hashes are still served; the signed statement says why."),
     Kind("body-too-large", 413, "The body is too large", "Send less: an order of 50 lines needs under 10 KB."),
@@ -78,7 +84,7 @@ _BY_STATUS: Final = {
 }  # fmt: skip
 # Parameters whose names in Python differ from those in the interface.
 _SPELLED: Final = {
-    "order_state": "state", "letter_state": "state", "letter_type": "type", "edit_state": "state",
+    "order_state": "state", "dispute_state": "state", "happened_from": "from", "letter_state": "state", "letter_type": "type", "edit_state": "state",
     "last_event_id": "Last-Event-ID", "idempotency_key": "Idempotency-Key",
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from orders.lifecycle import Action
 from orders.names import Fact, Role, State
 from orders.order import Order
 from orders.rerouting import CLOSING_TIME
+from orders.said import RESTAURANT_WORDS, worded
 
 
 @get("/orders", responses=problems())
@@ -56,6 +57,7 @@ async def reject_order(
     request: HttpRequest, gateway: Gate, order_id: FromPath[str], data: JSONBody[RejectOrder]
 ) -> RestaurantOrder:
     """Refuse the order. With unavailable items the customer is asked; without, another restaurant is tried, or the money goes back."""
+    reason, said = worded(data.reason, RESTAURANT_WORDS, "restaurant_rejected")
 
     def wish(order: Order) -> Wish:
         if request.user.id in order.past_restaurants:
@@ -67,13 +69,13 @@ async def reject_order(
                 raise Invalid(f"unavailable_items[{index}]", "the order has no such item")
         if data.unavailable_items:
             items = sorted(set(data.unavailable_items))
-            return Wish(action=Action.REJECT_ITEMS, reason=data.reason, data={"unavailable_items": items})
-        if data.reason == CLOSING_TIME:
+            return Wish(action=Action.REJECT_ITEMS, reason=reason, data={"unavailable_items": items})
+        if reason == CLOSING_TIME:
             late = {"auto_rejected_closing_time": True}
-            return Wish(action=Action.REJECT, reason=data.reason, data=late, values={"reason": CLOSING_TIME})
-        return Wish(action=Action.REJECT, reason=data.reason, values={"reason": "restaurant_rejected"})
+            return Wish(action=Action.REJECT, reason=reason, data=late, values={"reason": CLOSING_TIME})
+        return Wish(action=Action.REJECT, reason=reason, values={"reason": "restaurant_rejected"})
 
-    return for_restaurant(await step(gateway, request, order_id, wish, Fact.RESTAURANT_REJECTED))
+    return for_restaurant(await step(gateway, request, order_id, wish, Fact.RESTAURANT_REJECTED, said=said))
 
 
 @put("/hours", dto=Json[PutHours], responses=problems(404, 413, 415))

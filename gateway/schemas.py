@@ -61,9 +61,9 @@ class PlaceOrder(Body, frozen=True):
 
 
 class CancelOrder(Body, frozen=True):
-    """Why, in the customer's own words, if they like."""
+    """Why, in the customer's own words, if they like. Support can read them, nobody else."""
 
-    reason: Text = "changed_mind"
+    reason: Text | None = None
 
 
 class ResolveOrder(Body, frozen=True):
@@ -79,7 +79,11 @@ class ResolveOrder(Body, frozen=True):
 
 
 class RejectOrder(Body, frozen=True):
-    """Why the restaurant cannot take it. With `unavailable_items` the customer is asked, otherwise the order ends."""
+    """Why the restaurant cannot take it. With `unavailable_items` the customer is asked, otherwise the order ends.
+
+    `reason` is one of the words `closing_time`, `closed`, `too_busy`, `sold_out`, `kitchen_problem`, `staff_shortage` …; anything
+    else is kept for support and told to nobody, `restaurant_rejected` stands for it.
+    """
 
     reason: Text
     unavailable_items: Annotated[list[Id], Meta(max_length=MAX_LINES)] = []
@@ -141,7 +145,7 @@ class DriverLocation(Body, frozen=True):
 
 
 class ReleaseOrder(Body, frozen=True):
-    """Why the driver cannot carry it."""
+    """Why the driver cannot carry it: `vehicle_problem`, `accident`, `too_far` …; anything else is kept for support."""
 
     reason: Text = "driver_unable"
 

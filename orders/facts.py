@@ -57,9 +57,11 @@ DATA: Final[dict[Fact, tuple[str, ...]]] = {
     Fact.FRAUD_DETECTED: ("rule",),
     Fact.DISPUTE_OPENED: ("dispute_id", "kind"),
     Fact.DISPUTE_RESOLVED: ("dispute_id", "resolution", "amount"),
-    # What was done, to which letter, by which rule, edit or replay; `note`: in somebody's own words.
+    # What was done: to which letter, by which rule, edit or replay; to which dispute. `note`: an operator's words about a message,
+    # never about a customer: those go into `Wish.private`.
     Fact.SUPPORT_INTERVENTION: (
         "note", "act", "letter_id", "message_id", "command", "failure", "rule_id", "rule", "edit_id", "replay_id", "outcome",
+        "dispute_id", "assigned_to", "evidence_id", "sha256",
     ),
     Fact.NOTIFICATION_SENT: ("channel", "template", "recipient"),
     Fact.DRIVER_LOCATION_UPDATE: ("driver_id", "latitude", "longitude"),

@@ -7,7 +7,24 @@ import time
 from typing import Final
 from uuid import UUID
 
-PREFIXES: Final = ("ord", "cus", "rst", "drv", "itm", "evt", "aud", "cmd", "dsp", "sup", "let", "rpl", "edt", "rul", "key")
+PREFIXES: Final = (
+    "ord",
+    "cus",
+    "rst",
+    "drv",
+    "itm",
+    "evt",
+    "aud",
+    "cmd",
+    "dsp",
+    "sup",
+    "let",
+    "rpl",
+    "edt",
+    "rul",
+    "key",
+    "evi",
+)
 _VERSION_7: Final = 0x7000
 _VARIANT: Final = 0x8000_0000_0000_0000
 _VARIANT_DIGITS: Final = "89ab"

@@ -52,7 +52,7 @@ def price(lines: Iterable[Line], delivery_fee: int, currency: str) -> Amounts:
 
 
 RefundReason = Literal[
-    "cancelled", "price_difference", "dispute_never_arrived", "dispute_items", "dispute_late"
+    "cancelled", "price_difference", "dispute_never_arrived", "dispute_items", "dispute_late", "dispute_other"
 ]  # fmt: skip
 Part = Literal["all", "subtotal", "delivery_fee", "given"]
 
@@ -65,15 +65,21 @@ REFUND_PARTS: Final[Mapping[RefundReason, Part]] = {
     "dispute_never_arrived": "all",
     "dispute_items": "given",
     "dispute_late": "delivery_fee",
+    "dispute_other": "given",
 }
+_DISPUTE: Final = "dispute_"
 
 
 def refund_due(reason: RefundReason, amounts: Amounts, captured: int, refunded: int, given: int = 0) -> int:
-    """What goes back for this reason: its part of the order, never more than is still held."""
+    """What goes back for this reason: its part of the order, never more than is still held.
+
+    Who resolves a dispute may name another amount, `given`; a cancellation gives all of it back whatever is named.
+    """
     parts: dict[Part, int] = {
         "all": captured,
         "subtotal": amounts.subtotal,
         "delivery_fee": amounts.delivery_fee,
         "given": given,
     }
-    return max(0, min(parts[REFUND_PARTS[reason]], captured - refunded))
+    due = given if given and reason.startswith(_DISPUTE) else parts[REFUND_PARTS[reason]]
+    return max(0, min(due, captured - refunded))

@@ -89,6 +89,7 @@ class Act(StrEnum):
     ORDER_VIEWED = "order.viewed"
     ORDERS_SEARCHED = "orders.searched"
     AUDIT_SEARCHED = "audit.searched"
+    DISPUTES_SEARCHED = "disputes.searched"
     AUDIT_EXPORTED = "audit.exported"
     LETTER_VIEWED = "letter.viewed"
     LETTER_CHANGED = "letter.changed"

@@ -18,3 +18,5 @@ LETTERS_OPEN: Final = Gauge("rushline_letters_open", "Letters that nobody has se
 LETTERS_OLDEST_S: Final = Gauge("rushline_letters_oldest_seconds", "Age of the oldest open letter")
 LETTERS_STEPS: Final = Counter("rushline_letters_step_failures_total", "Steps of the keeper that failed", ["step", "error"])
 FIXES: Final = Counter("rushline_letter_fixes_total", "Uses of automatic fixes", ["rule", "outcome"])
+DISPUTES_OPENED: Final = Counter("rushline_disputes_opened_total", "Disputes that were opened", ["kind"])
+DISPUTES_RESOLVED: Final = Counter("rushline_disputes_resolved_total", "Disputes that were resolved", ["resolution"])

@@ -8,13 +8,13 @@ from typing import Final, TypeAlias
 from adapters.postgres import Connection
 from orders.facts import FactBody
 from orders.names import ORDERS_TOPIC, Fact
-from streams import sql
+from streams import metrics, sql
 from streams.group import Group, Incoming, fact_of
 
 _Key: TypeAlias = tuple[datetime, str, str, str]  # minute, city, restaurant, currency: the order of the table's key
 
 COUNTS: Final = (
-    "placed", "completed", "cancelled", "failed", "rejected", "captured", "refunded", "paid_count", "paid_ms",
+    "placed", "completed", "cancelled", "failed", "rejected", "disputed", "captured", "refunded", "paid_count", "paid_ms",
     "accepted_count", "accepted_ms", "driver_count", "driver_ms", "picked_up_count", "picked_up_ms", "delivered_count",
     "delivered_ms",
 )  # fmt: skip
@@ -24,6 +24,7 @@ _COUNTED: Final = {
     Fact.ORDER_CANCELLED: "cancelled",
     Fact.PAYMENT_FAILED: "failed",
     Fact.RESTAURANT_REJECTED: "rejected",
+    Fact.DISPUTE_OPENED: "disputed",
 }
 _AMOUNTS: Final = {Fact.PAYMENT_CONFIRMED: "captured", Fact.PAYMENT_REFUNDED: "refunded"}
 _STEPS: Final = {
@@ -58,6 +59,8 @@ class Analytics(Group):
         keys = sorted(minutes)  # one order for everybody, so that two members cannot wait for each other
         columns = [[key[i] for key in keys] for i in range(4)]
         await db.execute(sql.ADD_MINUTES, *columns, *([minutes[key][name] for key in keys] for name in COUNTS))
+        metrics.COMPLETED.inc(sum(fact.type is Fact.ORDER_COMPLETED for fact in facts))
+        metrics.DISPUTED.inc(sum(fact.type is Fact.DISPUTE_OPENED for fact in facts))
 
 
 def added(facts: Sequence[FactBody], placed: dict[str, datetime]) -> dict[_Key, dict[str, int]]:

@@ -29,3 +29,6 @@ CHECKPOINT_AT: Final = Gauge("rushline_audit_checkpoint_timestamp_seconds", "Whe
 UNWITNESSED: Final = Counter(
     "rushline_audit_witness_failures_total", "Checkpoints that a witness did not cosign.", ("witness",)
 )
+# The dispute rate is the second over the first, over whatever span of time somebody asks for.
+COMPLETED: Final = Counter("rushline_orders_completed_total", "Orders that were delivered.")
+DISPUTED: Final = Counter("rushline_orders_disputed_total", "Disputes that were opened.")

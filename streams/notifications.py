@@ -18,6 +18,7 @@ PUSHED: Final = {
     Fact.ORDER_PICKED_UP: "picked_up",
     Fact.ORDER_DELIVERED: "delivered",
 }
+_ALWAYS: Final = {Fact.PAYMENT_REFUNDED: "refunded"}
 _TIMEOUT: Final = "payment_timeout"  # given up after its retries: not the card's fault
 _DECLINES: Final = frozenset({"payment_declined", "insufficient_funds", "payment_fraud"})
 
@@ -62,14 +63,14 @@ def sms_template(fact: FactBody) -> str | None:
             return _why_not_paid(fact)
         case Fact.ORDER_CANCELLED:
             return "security_hold" if fact.reason == "fraud" else "order_cancelled"
-        case Fact.PAYMENT_REFUNDED:
-            return "refunded"
         case Fact.RESTAURANT_REJECTED:
             return "item_unavailable" if fact.data.get("unavailable_items") else "restaurant_rejected"
+        case Fact.DISPUTE_RESOLVED:
+            return f"dispute_{fact.data.get('resolution')}"
         case Fact.ORDER_REROUTED:
             return "order_rerouted" if fact.data.get("from_restaurant_id") != fact.restaurant_id else None
         case _:
-            return None
+            return _ALWAYS.get(fact.type)
 
 
 def _why_not_paid(fact: FactBody) -> str:

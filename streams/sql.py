@@ -199,15 +199,16 @@ SELECT order_id, placed_at FROM analytics_orders WHERE order_id = ANY ($3::text[
 """
 ADD_MINUTES: Final[LiteralString] = """
 INSERT INTO analytics_minutes AS m (minute, city, restaurant_id, currency, placed, completed, cancelled, failed, rejected,
-    captured, refunded, paid_count, paid_ms, accepted_count, accepted_ms, driver_count, driver_ms,
+    disputed, captured, refunded, paid_count, paid_ms, accepted_count, accepted_ms, driver_count, driver_ms,
     picked_up_count, picked_up_ms, delivered_count, delivered_ms)
 SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
     $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
-    $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[])
+    $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[],
+    $22::bigint[])
 ON CONFLICT (minute, city, restaurant_id, currency) DO UPDATE SET
     placed = m.placed + excluded.placed, completed = m.completed + excluded.completed,
     cancelled = m.cancelled + excluded.cancelled, failed = m.failed + excluded.failed,
-    rejected = m.rejected + excluded.rejected, captured = m.captured + excluded.captured,
+    rejected = m.rejected + excluded.rejected, disputed = m.disputed + excluded.disputed, captured = m.captured + excluded.captured,
     refunded = m.refunded + excluded.refunded,
     paid_count = m.paid_count + excluded.paid_count, paid_ms = m.paid_ms + excluded.paid_ms,
     accepted_count = m.accepted_count + excluded.accepted_count, accepted_ms = m.accepted_ms + excluded.accepted_ms,

@@ -174,7 +174,7 @@ async def empty(settings: Settings) -> None:
         await owner.execute(
             """TRUNCATE orders, order_events, inbox, outbox, outbox_set_aside, leases, idempotency_keys, menu_items, restaurants,
                drivers, dead_letters, letter_groups, letter_history, letter_edits, letter_replays, letter_replay_items,
-               letter_rule_uses, letter_rule_queue, alerts, watched_commands"""
+               letter_rule_uses, letter_rule_queue, disputes, dispute_evidence, alerts, watched_commands"""
         )
 
 

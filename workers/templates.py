@@ -41,6 +41,12 @@ _CUSTOMER_TEXTS: Final = {
     "order_rerouted": Text("Another restaurant cooks for you", "Order {order} goes to another restaurant. It costs {total}."),
     "item_unavailable": Text("Something is sold out", "Part of order {order} is not available. Tell us what you would like."),
     "order_cancelled": Text("Order cancelled", "Order {order} is cancelled: {reason}. Whatever was paid goes back."),
+    "dispute_refunded": Text(
+        "We looked into it", "We looked into your complaint about order {order}: {amount} goes back to you."
+    ),
+    "dispute_refused": Text(
+        "We looked into it", "We looked into your complaint about order {order}. Nothing goes back, because: {reason}."
+    ),
     "driver_assigned": Text("A driver is on the way", "A driver is on the way to pick up order {order}."),
     "driver_released": Text("Another driver is coming", "We are finding another driver for order {order}."),
     "picked_up": Text("On the way to you", "Order {order} is on its way to you."),

@@ -12,7 +12,8 @@ import msgspec
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, transaction
 from orders.errors import Invalid, LostRace
-from outbox.letters import held, search, set_aside, sql
+from orders.names import Act
+from outbox.letters import desk, held, search, set_aside, sql
 from outbox.letters.model import (
     Group,
     Letter,
@@ -43,12 +44,14 @@ async def discard(db: Executor, letter_id: str, *, reason: str, actor: str, vers
 
     async def deed(conn: Connection) -> Letter:
         letter = _open(await _read(conn, sql.READ, letter_id), version)
-        await _record(conn, msgspec.structs.asdict(letter), why, actor, now)
+        recorded = await _record(conn, msgspec.structs.asdict(letter), why, actor, now)
         letter = _open(await _read(conn, sql.HOLD, letter_id), version)  # somebody may have been faster
         await _put_away(conn, letter, actor, now)
         await conn.execute(
             sql.END, [letter_id], [{"reason": why}], LetterState.DISCARDED.value, why, actor, now
         )  # fmt: skip
+        if not recorded:
+            await _tell(conn, letter, "discarded", actor, now, reason=why)
         return await _read(conn, sql.READ, letter_id)
 
     return await in_one_transaction(db, deed)
@@ -81,6 +84,7 @@ async def note(db: Executor, letter_id: str, *, text: str, actor: str, now: date
     async with transaction(db) as conn:
         letter = await _read(conn, sql.READ, letter_id)
         await conn.execute(sql.TELL, letter_id, now, actor, "note", {"text": words})
+        await _tell(conn, letter, "noted", actor, now, reason=words)
         return letter
 
 
@@ -94,6 +98,7 @@ async def assign(
         _open(await _read(conn, sql.HOLD, letter_id), version, LetterState.REPLAYING)
         letter = await _read(conn, sql.ASSIGN, letter_id, owner)
         await conn.execute(sql.TELL, letter_id, now, actor, "assigned", {"owner": owner})
+        await _tell(conn, letter, "assigned", actor, now, owner=owner)
         return letter
 
 
@@ -106,6 +111,7 @@ async def snooze(
         _open(await _read(conn, sql.HOLD, letter_id), version)
         letter = await _read(conn, sql.SNOOZE, letter_id, until)
         await conn.execute(sql.TELL, letter_id, now, actor, "snoozed", {"until": until and until.isoformat()})
+        await _tell(conn, letter, "snoozed", actor, now, until=until.isoformat() if until else None)
         return letter
 
 
@@ -132,6 +138,10 @@ async def _change_group(
         if row is None:
             raise NoSuchGroup(f"there is no group {fingerprint}")
         await conn.execute(sql.TELL, fingerprint, now, actor, action, detail)
+        details = {"act": action, "fingerprint": fingerprint, **detail}
+        await desk.tell(
+            conn, Act.LETTER_CHANGED, details, actor=actor, cause=f"{fingerprint}/{action}/{now.isoformat()}", now=now
+        )  # fmt: skip
         return as_group(row)
 
 
@@ -149,16 +159,31 @@ async def _discard_batch(conn: Connection, ids: Sequence[str], why: str, actor: 
     await conn.execute(
         sql.END, chosen, [{"reason": why}] * len(chosen), LetterState.DISCARDED.value, why, actor, now
     )  # fmt: skip
+    if alone := sorted(open_now - {row["letter_id"] for row in concerned}):  # of no order that could carry it
+        await desk.tell(
+            conn, Act.LETTER_CHANGED, {"act": "discarded", "letters": alone}, actor=actor, cause=alone[0], now=now, reason=why
+        )  # fmt: skip
     return len(chosen)
 
 
-async def _record(conn: Connection, letter: Mapping[str, Any], why: str, actor: str, now: datetime) -> None:
+async def _tell(
+    conn: Connection, letter: Letter, act: str, actor: str, now: datetime, *, reason: str | None = None, **details: str | None
+) -> None:  # fmt: skip
+    """Into the audit trail, beside the order's own steps."""
+    told = {"act": act, "letter_id": letter.letter_id, "message_id": letter.message_id, "command": letter.type, **details}
+    cause = f"{letter.letter_id}/{letter.version}/{act}"
+    await desk.tell(
+        conn, Act.LETTER_CHANGED, told, actor=actor, cause=cause, now=now, order_id=letter.order_id, reason=reason
+    )  # fmt: skip
+
+
+async def _record(conn: Connection, letter: Mapping[str, Any], why: str, actor: str, now: datetime) -> bool:
     data = {
         "act": "discarded", "letter_id": letter["letter_id"], "message_id": letter["message_id"], "command": letter["type"],
         "failure": letter["failure_type"], "note": why,
     }  # fmt: skip
     cause = f"{letter['letter_id']}/{letter['version']}"
-    await record(conn, letter["order_id"], actor=actor, reason="letter_discarded", data=data, cause=cause, now=now)
+    return await record(conn, letter["order_id"], actor=actor, reason="letter_discarded", data=data, cause=cause, now=now)
 
 
 async def _put_away(conn: Connection, letter: Letter, actor: str, now: datetime) -> None:

@@ -15,10 +15,10 @@ from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable
 from orders.decide import Cause, Wish
 from orders.envelope import TRACEPARENT
 from orders.errors import NotFound, Refuse
-from orders.facts import Actor
 from orders.ids import derived_id
 from orders.lifecycle import Action, Deadline
-from orders.names import Command, Role
+from orders.names import Act, Command
+from outbox.letters import desk
 from outbox.letters import editing_sql as sql
 from outbox.letters.checking import check, diff
 from outbox.letters.model import BadEdit, Letter, LetterMoved, NeedsApproval, NoSuchLetter
@@ -141,6 +141,7 @@ async def refuse(db: Executor, edit_id: str, *, reason: str, actor: str, now: da
         await conn.execute(sql.TOUCH, letter.letter_id)
         told = {"edit": edit_id, "reason": reason.strip(), "proposed_by": edit.proposed_by}
         await conn.execute(sql.TELL, edit.letter_id, now, actor, "refused", told)
+        await _tell_desk(conn, letter, edit, actor, "edit_refused", reason.strip(), now)
         return msgspec.structs.replace(edit, state=EditState.REFUSED, decided_by=actor, decided_at=now)
 
 
@@ -224,13 +225,32 @@ async def _send(conn: Connection, letter: Letter, actor: str, now: datetime) -> 
 async def _record(conn: Connection, letter: Letter, edit: Edit, actor: str, what: str, now: datetime) -> None:
     """In the order's audit trail, if there is such an order. The body stays out of it: its digest proves which one it was."""
     if letter.order_id is None or await conn.fetchval(sql.HOLD_ORDER, letter.order_id) is None:
+        await _tell_desk(conn, letter, edit, actor, f"edit {what}", edit.reason, now)
         return
     note = f"{edit.edit_id} of {letter.type} {letter.message_id} {what}; body {_digest(edit.body)}: {edit.reason}"
-    who = Actor(Role.SYSTEM if actor.startswith(RULE) else Role.OPERATOR, actor)
     trace = letter.headers.get(TRACEPARENT, "")
-    cause = Cause(id=edit.edit_id, actor=who, service=_SERVICE, traceparent=trace)
+    cause = Cause(id=edit.edit_id, actor=desk.actor_of(actor), service=_SERVICE, traceparent=trace)
     wish = Wish(action=Action.INTERVENE, reason="letter_edited", data={"note": note})
     await move(conn, letter.order_id, wish, cause, _at_once, clock=lambda: now)
+
+
+async def _tell_desk(  # of no order that could carry it
+    conn: Connection, letter: Letter, edit: Edit, actor: str, act: str, reason: str, now: datetime
+) -> None:
+    told = {
+        "act": act, "letter_id": letter.letter_id, "message_id": letter.message_id, "command": letter.type, "edit_id": edit.edit_id,
+        "proposed_by": edit.proposed_by, "body": _digest(edit.body),
+    }  # fmt: skip
+    await desk.tell(
+        conn,
+        Act.LETTER_CHANGED,
+        told,
+        actor=actor,
+        cause=f"{edit.edit_id}/{act}",
+        now=now,
+        order_id=letter.order_id,
+        reason=reason,
+    )
 
 
 def _at_once(_: Deadline) -> timedelta:

@@ -16,9 +16,9 @@ from orders.envelope import TRACEPARENT, trace_id
 from orders.errors import NotAllowed, NotFound, Refuse
 from orders.lifecycle import Action as OrderAction
 from orders.lifecycle import row_for
-from orders.names import PRIORITY, Command
+from orders.names import PRIORITY, Act, Command
 from orders.order import Pending
-from outbox.letters import actions, editing
+from outbox.letters import actions, desk, editing
 from outbox.letters import rules_sql as sql
 from outbox.letters import sql as letters_sql
 from outbox.letters.model import LetterState, Source
@@ -128,4 +128,5 @@ async def _audit(conn: Connection, rule: Rule, letter: Seen, outcome: Outcome, n
         "failure": letter.failure_type, "rule_id": rule.rule_id, "rule": rule.name, "outcome": outcome.name,
     }  # fmt: skip
     cause = f"{letter.letter_id}/{letter.generation}/{rule.rule_id}/{outcome.name}"
-    await record(conn, letter.order_id, actor=rule.actor, reason="automatic_fix", data=data, cause=cause, now=now)
+    if not await record(conn, letter.order_id, actor=rule.actor, reason="automatic_fix", data=data, cause=cause, now=now):
+        await desk.tell(conn, Act.RULE_FIRED, data, actor=rule.actor, cause=cause, now=now)

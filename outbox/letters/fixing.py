@@ -28,7 +28,7 @@ from outbox.letters.matching import LARGEST_BODY, may_match
 from outbox.letters.model import LetterMoved, LetterState
 from outbox.letters.recording import in_one_transaction
 from outbox.letters.rule_model import Patch, Rule
-from outbox.letters.rules import list_rules
+from outbox.letters.rules import expire, list_rules
 from outbox.letters.uses import on_letters
 from outbox.letters.waiting import HOUR_S, Chosen, Group, Room, Seen, choose, room_for, waits_until, within_limits
 
@@ -47,6 +47,7 @@ async def step(pool: Pool, settings: Settings, now: datetime) -> int:
     Returns how many letters it got any further with. Raises `DatabaseUnavailable`.
     """
     async with transaction(pool) as conn:
+        await expire(conn, now)
         rules = [rule for rule in await list_rules(conn, now=now) if rule.lives(now)]
         due = await _due(conn, rules, now)
         fixable, done = await _sort(conn, rules, due, settings, now)

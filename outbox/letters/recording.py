@@ -12,13 +12,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from adapters.postgres import Connection, transaction
 from orders.decide import Cause, Wish, decide
 from orders.errors import LostRace, NotFound
-from orders.facts import Actor
 from orders.lifecycle import Action, Deadline
-from orders.names import Role
+from outbox.letters.desk import actor_of
 from outbox.transition import Executor, apply, load
 
 _SERVICE: Final = "letters"
-_RULE: Final = "rule:"
 _ATTEMPTS: Final = 6
 _T = TypeVar("_T")
 
@@ -42,7 +40,7 @@ async def record(
 ) -> bool:
     """An intervention on the order, in the caller's transaction. False where there is no such order.
 
-    Call it before anything else of the transaction takes a letter: orders are locked first, everywhere. Raises `LostRace`.
+    Where it is false, the caller tells the desk (`desk.tell`), last. Call it before anything else of the transaction takes a letter: orders are locked first, everywhere. Raises `LostRace`.
     """
     if order_id is None:
         return False
@@ -51,14 +49,9 @@ async def record(
     except NotFound:
         return False
     wish = Wish(action=Action.INTERVENE, reason=reason, data=data)
-    why = Cause(id=cause, actor=_actor(actor), service=_SERVICE, traceparent=order.traceparent)
+    why = Cause(id=cause, actor=actor_of(actor), service=_SERVICE, traceparent=order.traceparent)
     await apply(conn, decide(order, wish, why, now, _as_before))
     return True
-
-
-def _actor(name: str) -> Actor:
-    """A person, who is an operator, or a rule, which is the system."""
-    return Actor(Role.SYSTEM if name.startswith(_RULE) else Role.OPERATOR, name)
 
 
 def _as_before(_: Deadline) -> timedelta:

@@ -10,9 +10,10 @@ import msgspec
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Record
 from orders.errors import Invalid, NotFound, Refuse
 from orders.ids import new_id
+from orders.names import Act
 from outbox.alerts import clear_alert
+from outbox.letters import desk, search
 from outbox.letters import replays_sql as sql
-from outbox.letters import search
 from outbox.letters.model import LetterFilter, NothingMatches
 from outbox.letters.searching_sql import PLAN_FOR_VALUES
 from outbox.letters.sending import check_reason, writing
@@ -119,10 +120,10 @@ async def create(
     if cutoff is not None and cutoff.tzinfo is None:
         raise Invalid("cutoff", "names no zone: give one, as in 2026-03-14T18:30:00Z")
     replay_id = new_id("rpl", round(now.timestamp() * 1000))
-    limit = min(cutoff or now, now)
+    limit, asked = min(cutoff or now, now), msgspec.to_builtins(wanted)
     async with writing(db, dry_run=dry_run) as conn:
         await conn.execute(
-            sql.OPEN, replay_id, msgspec.to_builtins(wanted), limit, reason.strip(), per_second, actor, now
+            sql.OPEN, replay_id, asked, limit, reason.strip(), per_second, actor, now
         )  # fmt: skip
         await conn.execute(PLAN_FOR_VALUES)
         total = await conn.fetchval(sql.CHOOSE, limit, *_arguments(wanted), now, replay_id)
@@ -130,6 +131,8 @@ async def create(
             raise NothingMatches(await search.why_none(conn, wanted))
         await conn.execute(sql.SIZE, replay_id, total, _sizes(stages, total))
         await conn.execute(sql.TAKEN_UP, STOPPED, replay_id, now)
+        begun = {"filter": asked, "total": total, "cutoff": limit.isoformat(), "per_second": per_second}
+        await _tell(conn, "begun", replay_id, actor, now, reason=reason.strip(), **begun)
         return await _progress(conn, replay_id)
 
 
@@ -162,22 +165,24 @@ def _sizes(stages: Sequence[int], total: int) -> list[int]:
 
 async def pause(db: Executor, replay_id: str, *, actor: str, now: datetime) -> Replay:
     """Send no more until it is resumed. Raises `NoSuchReplay`, `ReplayStateRefused`."""
-    return await _say(db, replay_id, ReplayState.PAUSED, {ReplayState.RUNNING}, f"paused by {actor}", now)
+    return await _say(db, replay_id, ReplayState.PAUSED, {ReplayState.RUNNING}, "paused", actor, now)
 
 
 async def resume(db: Executor, replay_id: str, *, actor: str, now: datetime) -> Replay:
     """Go on, accepting the failures so far. Raises `NoSuchReplay`, `ReplayStateRefused`."""
     halted = {ReplayState.PAUSED, ReplayState.STOPPED}
-    return await _say(db, replay_id, ReplayState.RUNNING, halted, f"resumed by {actor}", now)
+    return await _say(db, replay_id, ReplayState.RUNNING, halted, "resumed", actor, now)
 
 
 async def cancel(db: Executor, replay_id: str, *, actor: str, now: datetime) -> Replay:
     """Send no more, ever; what is under way comes to its own end. Raises `NoSuchReplay`, `ReplayStateRefused`."""
     living = {ReplayState.RUNNING, ReplayState.PAUSED, ReplayState.STOPPED}
-    return await _say(db, replay_id, ReplayState.CANCELLED, living, f"cancelled by {actor}", now)
+    return await _say(db, replay_id, ReplayState.CANCELLED, living, "cancelled", actor, now)
 
 
-async def _say(db: Executor, replay_id: str, wanted: ReplayState, allowed: set[ReplayState], why: str, now: datetime) -> Replay:
+async def _say(
+    db: Executor, replay_id: str, wanted: ReplayState, allowed: set[ReplayState], act: str, actor: str, now: datetime
+) -> Replay:  # fmt: skip
     async with writing(db) as conn:
         record = await conn.fetchrow(sql.HOLD, replay_id)
         if record is None:
@@ -185,11 +190,20 @@ async def _say(db: Executor, replay_id: str, wanted: ReplayState, allowed: set[R
         if record["state"] not in allowed:
             told = f" ({record['why']})" if record["why"] else ""
             raise ReplayStateRefused(f"{replay_id} is {record['state']}{told}: it cannot become {wanted.value}")
-        await conn.execute(sql.SAY, replay_id, wanted.value, why, now)
+        await conn.execute(sql.SAY, replay_id, wanted.value, f"{act} by {actor}", now)
         await clear_alert(conn, STOPPED, replay_id, now)  # somebody has looked at it
         if wanted is ReplayState.CANCELLED:
             await conn.execute(sql.LEAVE, replay_id)
+        await _tell(conn, act, replay_id, actor, now)
         return await _progress(conn, replay_id)
+
+
+async def _tell(
+    conn: Connection, act: str, replay_id: str, actor: str, now: datetime, *, reason: str | None = None, **details: Any
+) -> None:  # fmt: skip
+    cause = f"{replay_id}/{act}/{now.isoformat()}"
+    told = {"act": act, "replay_id": replay_id, **details}
+    await desk.tell(conn, Act.REPLAY_CHANGED, told, actor=actor, cause=cause, now=now, reason=reason)
 
 
 async def progress(db: Executor, replay_id: str) -> Replay:

@@ -1,14 +1,17 @@
 """The only place that reads and writes automatic fixes. What they are: `rule_model`; which are refused: `refusals`."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from adapters.postgres import transaction
+from adapters.postgres import Connection, transaction
 from orders.errors import Invalid, NotFound, Refuse
 from orders.ids import derived_id, new_id
+from orders.names import Act
+from outbox.letters import desk
 from outbox.letters import rules_sql as sql
 from outbox.letters.foretelling import DryRun, dry_run
 from outbox.letters.refusals import check
@@ -17,6 +20,7 @@ from outbox.transition import Executor
 
 __all__ = ["HOUR", "DryRun", "Rule", "dry_run", "get", "install", "list_rules", "put", "read_rule", "switch"]
 
+_SHOWN: Final = 20_000  # bytes of a rule that its audit event holds in full
 HOUR: Final = timedelta(hours=1)  # what `per_hour` counts over
 
 
@@ -62,8 +66,9 @@ async def put(
         key = old.rule_id if old else new_id("rul")
         values = _columns(rule)
         written = await conn.fetchrow(sql.UPDATE if old else sql.INSERT, key, *values, actor, now)
-    if written is None:
-        raise RuleExists(f"there is a rule {rule.name!r} by now: give another name")
+        if written is None:
+            raise RuleExists(f"there is a rule {rule.name!r} by now: give another name")
+        await _tell(conn, "changed" if old else "created", as_rule(written), actor, now)
     return as_rule(written)
 
 
@@ -95,8 +100,9 @@ async def switch(db: Executor, name: str, *, enabled: bool, version: int | None,
     if not enabled:  # never refused for what the rule says: off must always be possible
         async with transaction(db) as conn:
             written = await conn.fetchrow(sql.SWITCH_OFF, rule.rule_id, version, actor, now)
-        if written is None:
-            raise RuleMoved(f"{rule.name!r} has another version than {version} by now: read it again, then decide")
+            if written is None:
+                raise RuleMoved(f"{rule.name!r} has another version than {version} by now: read it again, then decide")
+            await _tell(conn, "switched_off", as_rule(written), actor, now)
         return as_rule(written)
     return await put(db, wanted, actor=actor, now=now, version=version or rule.version)
 
@@ -119,12 +125,42 @@ async def install(db: Executor, shipped: Sequence[Rule], *, now: datetime) -> in
 
     A rule that is no longer shipped is switched off.
     """
-    changed, keys = 0, [derived_id("rul", rule.name) for rule in shipped]
+    installed, keys = list[Rule](), [derived_id("rul", rule.name) for rule in shipped]
     async with transaction(db) as conn:
         for key, rule in sorted(zip(keys, shipped, strict=True), key=lambda pair: pair[0]):
-            changed += await conn.fetchval(sql.INSTALL, key, *_columns(rule), "library", now) is not None
-        await conn.execute(sql.RETIRE, keys, now)
-    return changed
+            version = await conn.fetchval(sql.INSTALL, key, *_columns(rule), desk.LIBRARY, now)
+            if version is not None:
+                installed.append(msgspec.structs.replace(rule, rule_id=key, version=version))
+        retired = await conn.fetch(sql.RETIRE, keys, now)
+        for each in installed:
+            await _tell(conn, "installed", each, desk.LIBRARY, now)
+        for row in retired:
+            await _tell_of(conn, "retired", dict(row), desk.LIBRARY, now)
+    return len(installed)
+
+
+async def expire(conn: Connection, now: datetime) -> int:
+    """Say of rules that they have expired, once each, in the caller's transaction. How many."""
+    expired = await conn.fetch(sql.EXPIRED, now)
+    for row in expired:
+        await _tell_of(conn, "expired", dict(row), desk.KEEPER, now)
+    return len(expired)
+
+
+async def _tell(conn: Connection, act: str, rule: Rule, actor: str, now: datetime) -> None:
+    """Into the audit trail: which rule, and what it says now."""
+    says = msgspec.json.encode({"match": rule.match, "action": rule.action}, order="deterministic")
+    told = {
+        "rule_id": rule.rule_id, "name": rule.name, "version": rule.version, "enabled": rule.enabled, "per_hour": rule.per_hour,
+        "per_letter": rule.per_letter, "expires_at": rule.expires_at.isoformat(), "sha256": hashlib.sha256(says).hexdigest(),
+        "says": says.decode() if len(says) <= _SHOWN else None,
+    }  # fmt: skip
+    await _tell_of(conn, act, told, actor, now)
+
+
+async def _tell_of(conn: Connection, act: str, told: dict[str, Any], actor: str, now: datetime) -> None:
+    cause = f"{told['rule_id']}/{told['version']}/{act}"
+    await desk.tell(conn, Act.RULE_CHANGED, {"act": act, **told}, actor=actor, cause=cause, now=now)
 
 
 def _columns(rule: Rule) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ RETURNING rule_id, name, description, match, action, enabled, per_hour, per_lett
 # A rule as it is from now on, unless its new name is taken.
 UPDATE: Final[LiteralString] = """
 UPDATE letter_rules SET name = $2, description = $3, match = $4, action = $5, enabled = $6, per_hour = $7, per_letter = $8,
-    expires_at = $9, version = version + 1, updated_by = $10, updated_at = $11
+    expires_at = $9, expiry_told = false, version = version + 1, updated_by = $10, updated_at = $11
 WHERE rule_id = $1 AND NOT EXISTS (SELECT FROM letter_rules WHERE name = $2 AND rule_id <> $1)
 RETURNING rule_id, name, description, match, action, enabled, per_hour, per_letter, expires_at, version, shipped, updated_by,
           updated_at
@@ -52,13 +52,21 @@ ON CONFLICT (rule_id) DO UPDATE SET name = excluded.name, description = excluded
     action = excluded.action, version = r.version + 1, updated_by = excluded.updated_by, updated_at = excluded.updated_at
 WHERE (r.name, r.description, r.match, r.action)
     IS DISTINCT FROM (excluded.name, excluded.description, excluded.match, excluded.action)
-RETURNING rule_id
+RETURNING version
 """
 
 # Shipped rules that are shipped no longer.
 RETIRE: Final[LiteralString] = """
 UPDATE letter_rules SET enabled = false, version = version + 1, updated_by = 'library', updated_at = $2
 WHERE shipped AND enabled AND rule_id <> ALL ($1::text[])
+RETURNING rule_id, name, version
+"""
+
+# Rules that have expired and were not said to have.
+EXPIRED: Final[LiteralString] = """
+UPDATE letter_rules SET expiry_told = true WHERE expires_at <= $1 AND NOT expiry_told AND rule_id IN (
+    SELECT rule_id FROM letter_rules WHERE expires_at <= $1 AND NOT expiry_told FOR UPDATE SKIP LOCKED)
+RETURNING rule_id, name, version
 """
 
 # The letters that the rules have to look at now, the longest due first; the body, as it was sent last, only where a rule asks

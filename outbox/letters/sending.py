@@ -17,8 +17,8 @@ from orders.commands import SCHEMA_VERSION
 from orders.envelope import MAX_BODY_BYTES
 from orders.errors import Invalid
 from orders.failures import Category
-from orders.names import PRIORITY_RETURNED, Command
-from outbox.letters import held, set_aside
+from orders.names import PRIORITY_RETURNED, Act, Command
+from outbox.letters import desk, held, set_aside
 from outbox.letters import sending_sql as sql
 from outbox.letters.model import (
     Letter,
@@ -118,6 +118,10 @@ async def replay_one(
         await held_letter(conn, letter_id, version)
         (sent,) = await send(conn, [letter_id], actor=actor, now=now)
         letter = await held_letter(conn, letter_id, None)
+        if sent.refusal is None:
+            told = {"act": "replayed", "letter_id": letter_id, "message_id": letter.message_id, "command": letter.type}
+            cause = f"{letter_id}/{letter.version}/replayed"
+            await desk.tell(conn, Act.LETTER_CHANGED, told, actor=actor, cause=cause, now=now, order_id=letter.order_id)
     if sent.refusal is not None:
         raise refusal_of(sent, letter)
     return letter

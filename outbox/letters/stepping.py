@@ -12,7 +12,9 @@ import structlog
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, Record
 from orders.errors import RetryLater
+from orders.names import Act
 from outbox.alerts import raise_alert
+from outbox.letters import desk
 from outbox.letters import replays_sql as sql
 from outbox.letters.sending import Sent, send, writing
 
@@ -71,7 +73,9 @@ async def _due(conn: Connection, replay: Record, now: datetime) -> tuple[int, in
     failed = stand["failed"] > replay["failures_accepted"]
     if not stand["waits"]:  # there is nothing to stop
         if not stand["under_way"]:
-            await conn.execute(sql.END, replay_id, "done", await _failure(conn, replay_id) if failed else None, now)
+            why = await _failure(conn, replay_id) if failed else None
+            await conn.execute(sql.END, replay_id, "done", why, now)
+            await _tell(conn, "done", replay_id, why, now)
         return stage, 0
     if failed:
         await _stop(conn, replay_id, await _failure(conn, replay_id), now)
@@ -93,7 +97,14 @@ async def _stop(conn: Connection, replay_id: str, why: str, now: datetime) -> No
     why = why[:_LONGEST_WHY]
     await conn.execute(sql.END, replay_id, "stopped", why, now)
     await raise_alert(conn, STOPPED, replay_id, why, now)
+    await _tell(conn, "stopped", replay_id, why, now)
     log.warning("a replay stops", replay_id=replay_id, why=why)
+
+
+async def _tell(conn: Connection, act: str, replay_id: str, why: str | None, now: datetime) -> None:
+    cause = f"{replay_id}/{act}/{now.isoformat()}"
+    told = {"act": act, "replay_id": replay_id}
+    await desk.tell(conn, Act.REPLAY_CHANGED, told, actor=desk.KEEPER, cause=cause, now=now, reason=why)
 
 
 def _allowed(replay: Record, now: datetime) -> int:

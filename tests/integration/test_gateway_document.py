@@ -57,6 +57,7 @@ def running(gateway_settings: Settings) -> Iterator[tuple[str, World]]:
         "RUSHLINE_HOME": "/nonexistent",
         "RUSHLINE_HTTP_PORT": str(port),
         "RUSHLINE_POSTGRES_DSN": gateway_settings.postgres_dsn,
+        "RUSHLINE_AUDIT_READER_DSN": gateway_settings.audit_reader_url,
         "RUSHLINE_JWT_SECRET": gateway_settings.jwt_secret,
         "RUSHLINE_STRIPE_WEBHOOK_SECRET": "whsec_test",
     }
@@ -84,6 +85,7 @@ def document(running: tuple[str, World]) -> Any:
 def _who(world: World, path: str) -> dict[str, str]:
     for prefix, role, subject in (
         ("/v1/ops/", Role.OPERATOR, "ann"),
+        ("/v1/support/", Role.SUPPORT, "sue"),
         ("/v1/restaurant/", Role.RESTAURANT, world.restaurant),
         ("/v1/driver/", Role.DRIVER, world.driver),
         ("/v1/", Role.CUSTOMER, world.customer),

@@ -43,6 +43,7 @@ ANSWERS = (
     "outbox",
     "streams.operate",
     "orders.checkpoints",
+    "orders.disputes",
     "orders.errors",
     "orders.note_keys",
     "orders.notes",

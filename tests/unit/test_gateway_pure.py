@@ -15,9 +15,27 @@ from gateway.edge import arrival_of
 from gateway.idempotency import KeyMalformed, KeyMissing, fingerprint, read_key
 from gateway.menu import lines_for
 from gateway.schemas import Item, PlaceOrder
+from gateway.support_search import leading_to
 from orders.errors import CallAnOperator, Invalid, LostRace, NotAllowed, NotFound, RushlineError, Stale
 from orders.menu import same_by_name
 from orders.money import Line
+from orders.names import State
+
+
+@pytest.mark.parametrize(
+    ("state", "actions"),
+    [
+        (State.PLACED, ["order.placed"]), (State.DELIVERED, ["driver.delivered", "order.completed"]),
+        (State.CANCELLED, ["fraud.detected", "order.cancelled"]), (State.PICKED_UP, ["driver.picked_up"]),
+        (State.RESTAURANT_ACCEPTED, ["driver.released", "restaurant.accepted"]),
+    ],
+)  # fmt: skip
+def test_a_search_by_state_asks_for_the_actions_that_lead_there(state: State, actions: list[str]) -> None:
+    assert leading_to(state) == actions
+
+
+def test_every_state_has_an_action_that_leads_there() -> None:
+    assert all(leading_to(state) for state in State)
 
 
 @pytest.mark.parametrize(

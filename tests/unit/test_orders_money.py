@@ -42,6 +42,10 @@ def test_the_largest_charge_is_still_possible() -> None:
         ("dispute_never_arrived", 0, 3_200),
         ("dispute_items", 1_150, 1_150),
         ("dispute_late", 0, 300),
+        ("dispute_late", 500, 500),
+        ("dispute_never_arrived", 1_000, 1_000),
+        ("dispute_other", 250, 250),
+        ("cancelled", 250, 3_200),
     ],
 )
 def test_each_reason_gives_back_its_part(reason: RefundReason, given: int, due: int) -> None:

@@ -65,6 +65,17 @@ def test_a_customer_is_asked_about_missing_items_and_told_of_another_restaurant(
     assert message(_item(Fact.ORDER_REROUTED, data={"from_restaurant_id": "rst_1"})) is None  # substitutes: they chose them
 
 
+def test_a_customer_is_told_how_a_dispute_ended() -> None:
+    refunded = {"dispute_id": "dsp_1", "resolution": "refunded", "amount": 300}
+    assert _told(Fact.DISPUTE_RESOLVED, reason="dispute_late", data=refunded) == ("sms", "dispute_refunded")
+    refused = {"dispute_id": "dsp_1", "resolution": "refused"}
+    assert _told(Fact.DISPUTE_RESOLVED, reason="no_evidence", data=refused) == ("sms", "dispute_refused")
+    order = order_in(State.DELIVERED)
+    given = render("dispute_refunded", "cus_1", order, {"amount": "300"}).body
+    assert given.endswith("3.00 EUR goes back to you.")
+    assert render("dispute_refused", "cus_1", order, {"reason": "no_evidence"}).body.endswith("because: no evidence.")
+
+
 def test_money_that_arrives_for_a_cancelled_order_confirms_nothing() -> None:
     assert message(_item(Fact.PAYMENT_CONFIRMED, state=State.CANCELLED)) is None
 
