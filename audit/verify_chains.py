@@ -1,11 +1,14 @@
 """The only place that follows every chain of the ledger at once, in constant memory: each piece must continue its chain.
 
-The heads of chains that were not seen for long are forgotten, and looked up again by the page where they come back. Which chains
-were forgotten is kept as bits (a Bloom filter): one that never was is new, and needs no look-up.
+The heads of chains that were not seen for long are put into a file, and looked up by the page where they come back. Which chains
+are there is kept as bits, too (a Bloom filter): one that never was put away is new, and needs no look-up.
 """
 
 import hashlib
 import itertools
+import sqlite3
+from collections.abc import Collection, Mapping
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,8 +20,16 @@ from audit.verify_page import Page, Piece, read
 from orders import chain
 
 _BITS: Final = 1 << 27  # 16 MiB: with ten million forgotten chains, one look-up in 300 is for nothing
-_MOST_HEADS: Final = 100_000
+MOST_HEADS: Final = 100_000
 _MOST_SET_ASIDE: Final = 100_000
+
+
+class Before(Enum):
+    """Where the leaves before the first that is read are."""
+
+    NOTHING = "there are none"
+    LEDGER = "in the ledger"
+    ELSEWHERE = "in an archive that is not read, or dropped"
 
 
 class Head(NamedTuple):
@@ -34,9 +45,9 @@ START: Final = Head(0, chain.GENESIS)
 class Chains:
     """Follows them, page after page, in the order of the log."""
 
-    def __init__(self, findings: Findings, *, from_start: bool) -> None:
-        self._findings, self._from_start = findings, from_start
-        self._forgotten = _Bits()
+    def __init__(self, findings: Findings, before: Before, *, most_heads: int = MOST_HEADS) -> None:
+        self._findings, self._before, self._most_heads = findings, before, most_heads
+        self._away = _Away()
         self._set_aside: dict[tuple[str, int], str] = {}
         self.heads: dict[str, Head] = {}  # of the chains that were seen last
         self.started = 0
@@ -64,25 +75,29 @@ class Chains:
         await self._recall(db, page)
         heads, self.events = self.heads, self.events + page.events
         for piece in page.pieces:
-            head = heads.get(piece.chain, START)
+            head = heads.get(piece.chain) or self._beginning(piece)
             self.started += head.position == 0
             if head.hash != piece.prev_hash or head.position + 1 != piece.first:
                 self._misfit(piece, head)
             if head.position < piece.last:
                 heads[piece.chain] = Head(piece.last, piece.hash)
-        if len(heads) > _MOST_HEADS:
-            for name in list(itertools.islice(heads, _MOST_HEADS // 4)):
-                self._forgotten.add(name)
-                del heads[name]
+        if len(heads) > self._most_heads:
+            self._away.put({name: heads.pop(name) for name in list(itertools.islice(heads, self._most_heads // 4))})
+
+    def _beginning(self, piece: Piece) -> Head:
+        """Where a chain is that was never seen: at its start, unless that lies in leaves that cannot be read."""
+        if self._before is Before.ELSEWHERE and piece.first > 1:
+            return Head(piece.first - 1, piece.prev_hash)
+        return START
 
     async def _recall(self, db: Connection, page: Page) -> None:
         """The heads of chains that may have been seen before this page, and are not at hand."""
         names = {each.chain for each in page.pieces if each.chain not in self.heads}
-        if self._from_start:
-            names = {name for name in names if name in self._forgotten}
-        if names:
-            for row in await db.fetch(sql.BEFORE, list(names), page.begin):
-                self.heads[row["chain"]] = Head(row["position"], _claimed(row["body"]))
+        found = self._away.take(names)
+        if self._before is not Before.NOTHING and (unknown := names - found.keys()):
+            for row in await db.fetch(sql.BEFORE, list(unknown), page.begin):
+                found[row["chain"]] = Head(row["position"], _claimed(row["body"]))
+        self.heads.update(found)
 
     def _misfit(self, piece: Piece, head: Head) -> None:
         """A piece that does not continue its chain, unless what is missing between was set aside: which, and where."""
@@ -111,21 +126,34 @@ class Chains:
             self._findings.add(Kind.LINK, sentence, **where, said=piece.prev_hash, found=head.hash)
 
 
-class _Bits:
-    """Which chains were forgotten. May say yes for one that was not; never no for one that was."""
+class _Away:
+    """Heads that were put into a file. Whether one may be there is known without asking it."""
 
     def __init__(self) -> None:
         self._bits: bytearray | None = None
+        self._file: sqlite3.Connection | None = None
 
-    def add(self, name: str) -> None:
-        if self._bits is None:
+    def put(self, heads: Mapping[str, Head]) -> None:
+        if self._bits is None or self._file is None:
             self._bits = bytearray(_BITS // 8)
-        for bit in _probes(name):
-            self._bits[bit >> 3] |= 1 << (bit & 7)
+            self._file = sqlite3.connect("", isolation_level=None)  # a file of its own, gone with it
+            self._file.execute("CREATE TABLE heads (chain TEXT PRIMARY KEY, position INTEGER, hash TEXT) WITHOUT ROWID")
+            self._file.execute("PRAGMA journal_mode = OFF")
+        for name in heads:
+            for bit in _probes(name):
+                self._bits[bit >> 3] |= 1 << (bit & 7)
+        self._file.execute("BEGIN")
+        self._file.executemany("INSERT OR REPLACE INTO heads VALUES (?, ?, ?)", [(name, *head) for name, head in heads.items()])
+        self._file.execute("COMMIT")
 
-    def __contains__(self, name: str) -> bool:
-        bits = self._bits
-        return bits is not None and all(bits[bit >> 3] >> (bit & 7) & 1 for bit in _probes(name))
+    def take(self, names: Collection[str]) -> dict[str, Head]:
+        """Those of them that are there."""
+        bits, file = self._bits, self._file
+        if bits is None or file is None:
+            return {}
+        likely = [name for name in names if all(bits[bit >> 3] >> (bit & 7) & 1 for bit in _probes(name))]
+        rows = (file.execute("SELECT chain, position, hash FROM heads WHERE chain = ?", (name,)).fetchone() for name in likely)
+        return {row[0]: Head(row[1], row[2]) for row in rows if row}
 
 
 def _probes(name: str) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from adapters.postgres import Record
 from audit.findings import Finding, Kind
 from orders import chain
 from orders.merkle import HASH_BYTES, Frontier
@@ -20,6 +19,9 @@ _SEPARATOR: Final = "\x1f"
 _COLUMNS: Final = ("chain", "position", "event_id", "action", "actor_type", "actor_id", "new_state")
 _HASH_KEY: Final = b'"hash":"'
 _HASH_FIELD: Final = len(_HASH_KEY) + 64 + 2
+
+
+Row = tuple[int, str | None, bytes]  # leaf, its columns as one text, its event; a Record of `verify_sql.PAGE`
 
 
 class _Actor(msgspec.Struct, frozen=True, gc=False):
@@ -70,7 +72,7 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
 read: Final = msgspec.json.Decoder(Said).decode
 
 
-def check_page(begin: int, end: int, rows: Sequence[Record], latest: datetime) -> Page:
+def check_page(begin: int, end: int, rows: Sequence[Row], latest: datetime) -> Page:
     """Check the rows of the leaves from `begin` to before `end`."""
     findings: list[Finding] = []
     leaves, pieces = _walk(rows, latest, findings)
@@ -82,7 +84,7 @@ def check_page(begin: int, end: int, rows: Sequence[Record], latest: datetime) -
     )  # fmt: skip
 
 
-def _walk(rows: Sequence[Record], latest: datetime, findings: list[Finding]) -> tuple[list[bytes], list[Piece]]:
+def _walk(rows: Sequence[Row], latest: datetime, findings: list[Finding]) -> tuple[list[bytes], list[Piece]]:
     """One turn for each event, and as little in it as can be: this is what verifying takes its time for."""
     sha256, domain, decode, latest_text = hashlib.sha256, chain.DOMAIN, read, latest.astimezone(UTC).isoformat()
     leaves: list[bytes] = []
@@ -102,7 +104,7 @@ def _walk(rows: Sequence[Record], latest: datetime, findings: list[Finding]) -> 
             f"{name}\x1f{position}\x1f{said.event_id}\x1f{said.action}\x1f{actor.type}\x1f{actor.id}\x1f"
             f'{said.new_state or ""}\x1f"{at}"'
         )
-        if digest != said.hash or columns != meant or at > latest_text:
+        if digest != said.hash or (columns is not None and columns != meant) or at > latest_text:
             findings += _odd(leaf, columns, said, digest, latest)
         piece = newest.get(name)
         if piece is not None and piece.hash == said.prev_hash and piece.last + 1 == position:
@@ -123,7 +125,7 @@ def _tiles(begin: int, leaves: Sequence[bytes]) -> dict[int, bytes]:
     return roots
 
 
-def _odd(leaf: int, columns: str, said: Said, digest: str, latest: datetime) -> list[Finding]:
+def _odd(leaf: int, columns: str | None, said: Said, digest: str, latest: datetime) -> list[Finding]:
     """What is wrong with this one; nothing where its time is only spelled in another way than the column's."""
     name = said.chain or said.order_id or ""
     where: dict[str, Any] = {"leaf": leaf, "chain": name, "position": said.position, "event_id": said.event_id}
@@ -132,13 +134,8 @@ def _odd(leaf: int, columns: str, said: Said, digest: str, latest: datetime) -> 
     if digest != said.hash:
         sentence = f"Event {said.event_id} ({place}) was edited: its hash is not the hash of its contents."
         found.append(Finding(kind=Kind.EDITED, sentence=sentence, **where, said=said.hash, found=digest))
-    *there, there_at = columns.split(_SEPARATOR)
-    here = [name, str(said.position), said.event_id, said.action, said.actor.type, said.actor.id, said.new_state or ""]
     at = _time(said.occurred_at)
-    pairs = [*zip(_COLUMNS, there, here, strict=False)]
-    if at is None or at != _time(there_at.strip('"')):
-        pairs.append(("occurred_at", there_at.strip('"'), said.occurred_at))
-    for column, one, other in pairs:
+    for column, one, other in _pairs(columns, said, name, at) if columns is not None else ():
         if one != other:
             sentence = f"Leaf {leaf}: the column {column} says {one}, and its event {said.event_id} says {other}."
             found.append(Finding(kind=Kind.COLUMN, sentence=sentence, **where, said=other, found=one, source=column))
@@ -146,6 +143,16 @@ def _odd(leaf: int, columns: str, said: Said, digest: str, latest: datetime) -> 
         sentence = f"Event {said.event_id} ({place}) is from the future: {said.occurred_at}."
         found.append(Finding(kind=Kind.FUTURE, sentence=sentence, **where, found=said.occurred_at))
     return found
+
+
+def _pairs(columns: str, said: Said, name: str, at: datetime | None) -> list[tuple[str, str, str]]:
+    """Each column: its name, what it says, what the event says."""
+    *there, there_at = columns.split(_SEPARATOR)
+    here = [name, str(said.position), said.event_id, said.action, said.actor.type, said.actor.id, said.new_state or ""]
+    pairs = [*zip(_COLUMNS, there, here, strict=False)]
+    if at is None or at != _time(there_at.strip('"')):
+        pairs.append(("occurred_at", there_at.strip('"'), said.occurred_at))
+    return pairs
 
 
 def _time(text: str) -> datetime | None:
@@ -156,13 +163,25 @@ def _time(text: str) -> datetime | None:
     return found if found.tzinfo else None
 
 
-def _unreadable(leaf: int, columns: str, body: bytes, error: Exception) -> Finding:
-    name, position, event_id, *_ = columns.split(_SEPARATOR)
+def _unreadable(leaf: int, columns: str | None, body: bytes, error: Exception) -> Finding:
+    name, position, event_id, *_ = columns.split(_SEPARATOR) if columns is not None else ("the archive", "0", None)
     long = f"it has {len(body)} bytes, and an event at most {chain.MAX_EVENT_BYTES}"
     why = long if len(body) > chain.MAX_EVENT_BYTES else str(error)
     return Finding(
         kind=Kind.UNREADABLE, sentence=f"Leaf {leaf} ({name} at position {position}) holds no audit event: {why}.", leaf=leaf,
         chain=name, position=int(position), event_id=event_id,
+    )  # fmt: skip
+
+
+def joined(one: Page, other: Page) -> Page:
+    """Two pages beside each other as one. A tile that lies in both is hashed again by whoever needs its root."""
+    straight = not (one.numbers or other.numbers)
+    numbers = (
+        [] if straight else [*(one.numbers or range(one.begin, one.end)), *(other.numbers or range(other.begin, other.end))]
+    )
+    return Page(
+        one.begin, other.end, one.events + other.events, numbers, one.leaves + other.leaves, one.roots | other.roots,
+        one.pieces + other.pieces, one.findings + other.findings,
     )  # fmt: skip
 
 

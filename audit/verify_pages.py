@@ -4,6 +4,7 @@ In this process, or, where there is much to do, in some of their own: an event t
 """
 
 import asyncio
+import gc
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -11,19 +12,32 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
 from multiprocessing import get_context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from adapters.postgres import Connection, Pool, connect
 from audit import verify_sql as sql
-from audit.verify_page import Page, check_page
+from audit.verify_page import Page, check_page, joined
 
 PAGE_LEAVES: Final = 8_192  # whole tiles
 WORTH_PROCESSES: Final = 100_000  # leaves: below, starting them takes longer than they save
 _MOST_PROCESSES: Final = 8
 _FETCH_S: Final = 300
 Ask = Callable[[int, int], Coroutine[Any, Any, Page]]
+
+
+class Archived(Protocol):
+    """An event that has left the ledger for its archive."""
+
+    @property
+    def leaf_index(self) -> int: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+Colder = Callable[[int, int], AsyncIterator[Archived]]  # the archived events from one leaf to before another
 _PACK: Final = msgspec.msgpack.Encoder()
 _UNPACK: Final = msgspec.msgpack.Decoder(Page)
 
@@ -33,9 +47,24 @@ def processes_for(leaves: int) -> int:
     return min(os.cpu_count() or 1, _MOST_PROCESSES) if leaves >= WORTH_PROCESSES else 0
 
 
-async def pages(ask: Ask, begin: int, end: int, ahead: int) -> AsyncIterator[Page]:
+def spanning(ask: Ask, colder: Colder | None, first_hot: int, latest: datetime) -> Ask:
+    """Whoever checks pages of the ledger, and of the archive where leaves have left it: those have no columns to compare."""
+    if colder is None or not first_hot:
+        return ask
+
+    async def either(first: int, last: int) -> Page:
+        if first >= first_hot:
+            return await ask(first, last)
+        rows = [(each.leaf_index, None, each.body) async for each in colder(first, min(last, first_hot))]
+        cold = check_page(first, min(last, first_hot), rows, latest)
+        return cold if last <= first_hot else joined(cold, await ask(first_hot, last))
+
+    return either
+
+
+async def pages(ask: Ask, begin: int, end: int, ahead: int, page_leaves: int = PAGE_LEAVES) -> AsyncIterator[Page]:
     """The checked pages, in order, with so many under way."""
-    ranges, under_way = _ranges(begin, end), deque[asyncio.Task[Page]]()
+    ranges, under_way = _ranges(begin, end, page_leaves), deque[asyncio.Task[Page]]()
     try:
         for first, last in ranges:
             under_way.append(asyncio.create_task(ask(first, last)))
@@ -86,6 +115,8 @@ _own: list[_Own] = []
 
 
 def _begin(dsn: str, latest: datetime) -> None:
+    gc.freeze()
+    gc.set_threshold(200_000)  # a page's rows are no garbage, however many they are
     _own.append(_Own(dsn, latest))
 
 
@@ -94,8 +125,8 @@ def _elsewhere(first: int, last: int) -> bytes:
     return _PACK.encode(own.loop.run_until_complete(_checked(own.conn, first, last, own.latest)))
 
 
-def _ranges(begin: int, end: int) -> Iterator[tuple[int, int]]:
+def _ranges(begin: int, end: int, page_leaves: int) -> Iterator[tuple[int, int]]:
     while begin < end:
-        until = min(begin - begin % PAGE_LEAVES + PAGE_LEAVES, end)
+        until = min(begin - begin % page_leaves + page_leaves, end)
         yield begin, until
         begin = until

@@ -2,10 +2,13 @@
 
 from typing import Final, LiteralString
 
-# Where the log begins and ends: the first leaf that is here, the last, and the next that will be given.
+# Where the log ends: the last leaf that is here, the next that will be given. And up to where it has left for the archive, or was
+# dropped from there, too.
 RANGE: Final[LiteralString] = """
-SELECT (SELECT min(leaf_index) FROM audit.events) AS first, (SELECT max(leaf_index) FROM audit.events) AS last,
-       (SELECT next_leaf FROM audit.sequence) AS next, (SELECT size FROM audit.tree) AS size, (SELECT root FROM audit.tree) AS root
+SELECT (SELECT max(leaf_index) FROM audit.events) AS last,
+       (SELECT next_leaf FROM audit.sequence) AS next, (SELECT size FROM audit.tree) AS size, (SELECT root FROM audit.tree) AS root,
+       (SELECT coalesce(max(end_leaf), 0) FROM audit.archives WHERE state IN ('cold', 'dropped')) AS cold,
+       (SELECT coalesce(max(end_leaf), 0) FROM audit.archives WHERE state = 'dropped') AS dropped
 """
 
 # A page of the log, in its order. The columns that repeat the event come as one text: a fourth of the work for who reads them.

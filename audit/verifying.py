@@ -7,7 +7,7 @@ checkpoints that count were kept elsewhere, and so were the orders' own heads.
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,11 +16,11 @@ from audit import verify_sql as sql
 from audit.copies import Copies
 from audit.events import AHEAD
 from audit.findings import Findings, Kind, Report
-from audit.verify_chains import Chains
+from audit.verify_chains import MOST_HEADS, Before, Chains
 from audit.verify_copies import name_events
 from audit.verify_gaps import aligned
 from audit.verify_heads import compare_heads, compare_orders
-from audit.verify_pages import asking, pages, processes_for
+from audit.verify_pages import PAGE_LEAVES, asking, pages, processes_for, spanning
 from audit.verify_tree import Signed, Tree, frontier_at
 from orders.errors import Invalid
 
@@ -30,11 +30,12 @@ SETTLE: Final = timedelta(minutes=10)  # how long an event may take from its ord
 class Range(msgspec.Struct, frozen=True):
     """What the ledger says of its own size."""
 
-    first: int | None
     last: int | None
     next: int
     size: int
     root: bytes
+    cold: int
+    dropped: int
 
     @property
     def end(self) -> int:
@@ -48,6 +49,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     begin: int | None = None
     end: int | None = None
     settle: timedelta = SETTLE
+    colder: Any = None  # `verify_pages.Colder`, where events have left the ledger
+    most_heads: int = MOST_HEADS  # in memory at once
+    page_leaves: int = PAGE_LEAVES
 
 
 async def verify(db: Pool, dsn: str, orders: "Pool | None", copies: Copies | None, wanted: Wanted) -> Report:
@@ -60,11 +64,13 @@ async def verify(db: Pool, dsn: str, orders: "Pool | None", copies: Copies | Non
         frontier = await frontier_at(conn, begin)
         if frontier is None:
             raise Invalid("from", f"the stored tree does not reach leaf {begin}")
-        tree, chains = Tree(found, frontier, min(there.size, end)), Chains(found, from_start=begin == 0)
+        tree, chains = Tree(found, frontier, min(there.size, end)), _chains(found, wanted, there, begin)
         signed = _Signed(copies.signed(found) if copies else (), begin)
         await chains.prepare(conn)
-        async with asking(db, dsn, datetime.now(UTC) + AHEAD, processes_for(end - begin)) as (ask, ahead):
-            async for page in pages(ask, begin, end, ahead):
+        latest = datetime.now(UTC) + AHEAD
+        async with asking(db, dsn, latest, processes_for(end - begin)) as (ask, ahead):
+            either = spanning(ask, wanted.colder, there.cold, latest)
+            async for page in pages(either, begin, end, ahead, wanted.page_leaves):
                 for finding in page.findings:
                     found.take(finding)
                 await chains.join(conn, page)
@@ -73,7 +79,7 @@ async def verify(db: Pool, dsn: str, orders: "Pool | None", copies: Copies | Non
         await tree.finish(conn)
         await _the_rest(conn, tree, signed, (end, there.end), found)
         tree.tell()
-        whole = (begin, end) == (there.first or 0, there.end)
+        whole = (begin, end) == (_first(wanted, there), there.end)
         _ends(there, tree, found)
         if whole and begin == 0:
             await compare_heads(conn, chains, found)
@@ -87,8 +93,18 @@ async def verify(db: Pool, dsn: str, orders: "Pool | None", copies: Copies | Non
     )  # fmt: skip
 
 
+def _chains(found: Findings, wanted: Wanted, there: Range, begin: int) -> Chains:
+    before = Before.NOTHING if begin == 0 else Before.ELSEWHERE if begin == _first(wanted, there) else Before.LEDGER
+    return Chains(found, before, most_heads=wanted.most_heads)
+
+
+def _first(wanted: Wanted, there: Range) -> int:
+    """The first leaf that can be read: of those that were archived, only where there is somebody to ask."""
+    return there.dropped if wanted.colder else there.cold
+
+
 def _range(wanted: Wanted, there: Range) -> tuple[int, int]:
-    first = there.first or 0
+    first = _first(wanted, there)
     begin, until = first if wanted.begin is None else wanted.begin, there.end if wanted.end is None else wanted.end
     if not first <= begin <= until <= there.end:
         raise Invalid("from", f"the ledger has the leaves {first} to {there.end - 1}")

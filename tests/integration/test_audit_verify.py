@@ -1,7 +1,9 @@
 """The ledger is verified against what was signed: each way of tampering with it directly, as its owner, is found and named."""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -14,6 +16,13 @@ from orders.errors import Invalid
 from tests.integration.verify_ground import ORDERS, ROUNDS, as_owner, copied, cut, first, kinds, signed_ledger, verified
 
 EVENTS = ROUNDS * ORDERS * 10  # nine steps of each order, and one look at it
+
+
+class Gone(NamedTuple):
+    """An event that has left the ledger."""
+
+    leaf_index: int
+    body: bytes
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +188,43 @@ async def test_an_event_at_the_end_that_nobody_gave_a_leaf_is_named(copy: Settin
     report = await verified(copy)
     assert {Kind.UNEXPECTED, Kind.REPEATED} <= kinds(report)
     assert first(report).leaf == EVENTS
+
+
+async def test_chains_that_come_back_after_very_many_others_are_still_followed(copy: Settings) -> None:
+    wanted = Wanted(most_heads=8, page_leaves=16, settle=timedelta(0))
+    report = await verified(copy, wanted=wanted)
+    assert (report.findings, report.chains) == ([], ROUNDS * ORDERS * 2)
+    async with as_owner(copy) as owner:
+        await owner.execute("DELETE FROM audit.events WHERE leaf_index = 130")
+    assert {each.kind for each in (await verified(copy, wanted=wanted)).findings} == {Kind.MISSING_LEAF, Kind.GAP}
+
+
+async def test_leaves_that_left_for_the_archive_are_verified_where_they_are(copy: Settings) -> None:
+    async with as_owner(copy) as owner:
+        gone = [
+            Gone(row["leaf_index"], row["body"])
+            for row in await owner.fetch("DELETE FROM audit.events WHERE leaf_index < 200 RETURNING leaf_index, body")
+        ]
+
+        archives = (
+            "INSERT INTO audit.archives (name, first_leaf, end_leaf, from_at, to_at, first_occurred_at, last_occurred_at, bytes, root, "
+            "manifest, state) VALUES ('a', 0, $1, now(), now(), now(), now(), 1, sha256(''), '{}', 'cold')"
+        )
+        await owner.execute(archives, 190)
+        report = await verified(copy, orders=False)
+        assert "Leaves 190 to 199 are gone" in first(report).sentence  # in no archive either
+        await owner.execute("UPDATE audit.archives SET end_leaf = 200")
+
+    async def colder(first: int, end: int) -> AsyncIterator[Gone]:
+        for each in sorted(gone):
+            if first <= each.leaf_index < end:
+                yield each
+
+    wanted = Wanted(colder=colder, settle=timedelta(0))
+    report = await verified(copy, wanted=wanted)
+    assert (report.findings, report.events, report.checkpoints) == ([], EVENTS, ROUNDS)
+    alone = await verified(copy, orders=False)
+    assert (alone.findings, alone.first_leaf) == ([], 200)
+    gone[7] = gone[7]._replace(body=gone[7].body.replace(b'"service":"tests"', b'"service":"texts"'))
+    found = first(await verified(copy, wanted=wanted))
+    assert (found.kind, found.leaf) == (Kind.EDITED, gone[7].leaf_index)
