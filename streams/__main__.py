@@ -50,8 +50,16 @@ async def run(settings: Settings, groups: Sequence[str], stop: asyncio.Event) ->
                 tasks.create_task(Courier(each, settings).run(stop))
             if any(each.noun == Audit.noun for each in wanted):
                 tasks.create_task(Checkpointing(settings).run(stop))
+                if settings.archive_url:
+                    tasks.create_task(_archive(settings, stop))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
+
+
+async def _archive(settings: Settings, stop: asyncio.Event) -> None:
+    from streams import archiving  # noqa: PLC0415  # pyarrow: memory and time of a start that nobody without an archive owes
+
+    await archiving.run(settings, stop)
 
 
 async def _follow(settings: Settings, group: Group, alone: asyncio.Lock, stop: asyncio.Event) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
+
+import structlog
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import Pool, open_pool, transaction
@@ -12,14 +14,20 @@ from audit import keys
 from audit.archiving import Archiver
 from orders.decide import Cause, system
 from orders.envelope import new_traceparent
+from orders.errors import RetryLater
 from orders.names import Act
 from outbox import alerts
 from outbox.deeds import Deed, desk_of, record
 from outbox.transition import utc_now
 from streams import archiving_sql as sql
+from streams.checkpointing import folder_of
 
 STUCK: Final = "audit-archive-stuck"  # the alert; its subject is the log
 SERVICE: Final = "archiver"
+CHECKPOINTS: Final = "checkpoints"  # the archive's folder of them, a file for each day
+_PAUSE_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -54,9 +62,38 @@ async def told(main: Pool, act: Act, key: str, details: dict[str, Any]) -> None:
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Archive what is due until stopped. Without an archive nothing is: the ledger keeps everything."""
-    if not settings.archive_url:
-        await stop.wait()
-        return
-    async with open_archiver(settings) as archiver:
-        await archiver.run(stop)
+    """Archive what is due, and copy the checkpoints, until stopped. An archive that is away is waited for. Raises `BadArchive`."""
+    while not stop.is_set():
+        try:
+            async with open_archiver(settings) as archiver, asyncio.TaskGroup() as tasks:
+                tasks.create_task(archiver.run(stop))
+                tasks.create_task(_copying(archiver.store, settings, stop))
+        except RetryLater as error:
+            _log.warning("audit-archive-waits", error=error.slug, detail=str(error)[:200])
+            await _pause(stop)
+
+
+async def _copying(store: ArchiveStore, settings: Settings, stop: asyncio.Event) -> None:
+    seen: dict[str, int] = {}
+    while not stop.is_set():
+        try:
+            await copy_checkpoints(store, settings, seen)
+        except RetryLater as error:
+            _log.warning("audit-checkpoints-not-copied", error=error.slug, detail=str(error)[:200])
+        await _pause(stop)
+
+
+async def copy_checkpoints(store: ArchiveStore, settings: Settings, seen: dict[str, int]) -> int:
+    """Put each day's file of checkpoints into the archive, where it has grown since; how many did. `seen`: their sizes so far."""
+    copied = 0
+    for path in sorted(folder_of(settings).glob("[0-9]*.txt")):
+        size = path.stat().st_size
+        if seen.get(path.name) != size:
+            await store.put_file(f"{CHECKPOINTS}/{path.name}", path)
+            seen[path.name], copied = size, copied + 1
+    return copied
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), _PAUSE_S)

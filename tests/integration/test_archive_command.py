@@ -11,14 +11,16 @@ from click.testing import CliRunner, Result
 
 from adapters.postgres import open_pool
 from adapters.settings import PREFIX, Settings
+from audit.checkpoint_files import CheckpointFiles
 from console.audit_archive import archive
 from orders import chain
 from orders.errors import Invalid
 from orders.names import Act
 from outbox import alerts
-from streams.archiving import STUCK, run, told
+from streams.archiving import CHECKPOINTS, STUCK, copy_checkpoints, open_archiver, run, told
+from streams.checkpointing import folder_of
 from tests.integration.archive_ground import weeks
-from tests.integration.audit_ground import at_home
+from tests.integration.audit_ground import at_home, checkpointed, stored
 from tests.integration.streams_making import database, rows
 from tests.making import eventually
 
@@ -95,3 +97,19 @@ async def _until(own: Settings, check: Any) -> None:
     finally:
         stop.set()
         await task
+
+
+async def test_each_days_checkpoints_are_copied_into_the_archive_as_they_grow(own: Settings) -> None:
+    async with open_archiver(own) as archiver:
+        seen: dict[str, int] = {}
+        assert await copy_checkpoints(archiver.store, own, seen) == 0
+        for _ in range(2):
+            await stored(own)
+            await checkpointed(own)
+            assert await copy_checkpoints(archiver.store, own, seen) == 1
+            assert await copy_checkpoints(archiver.store, own, seen) == 0
+        (name,) = await archiver.store.list(CHECKPOINTS)
+        kept = (await archiver.store.get(name)).decode()
+    notes = list(CheckpointFiles(folder_of(own)).notes())
+    assert len(notes) == 2
+    assert kept == "".join(f"{note}\n" for note in notes)
