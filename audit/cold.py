@@ -79,7 +79,9 @@ class Cold:
         return found
 
     async def page(self, manifest: Manifest, wanted: Mapping[str, Any]) -> list[Hit]:
-        """The newest events of an archive that match: `actor`, `action`, `state`, `order`, `from`, `at` and `leaf`, `most`."""
+        """The newest events of an archive that match: `actor`, `action` (or `actions`), `state`, `order`, `from`, `at`
+        and `leaf`, `most`.
+        """
         parts = [p for p in manifest.parts if p.last_occurred_at >= wanted["from"] and p.first_occurred_at <= wanted["at"]]
         return await self._hits(manifest, parts, _condition(wanted), wanted["most"])
 
@@ -165,4 +167,6 @@ def _condition(wanted: Mapping[str, Any]) -> Any:
     for name, column in _EQUAL.items():
         if wanted[name] is not None:
             found &= dataset.field(column) == wanted[name]
+    if wanted.get("actions") is not None:
+        found &= dataset.field("action").isin(wanted["actions"])
     return found if order is None else found & dataset.field("chain").isin([order, f"{order}{LOOKS}"])

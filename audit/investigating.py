@@ -13,7 +13,7 @@ import msgspec
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, PostgresError, one_connection
 from audit import investigation_sql as sql
 from audit.investigation_material import Leaf, Ledger, Material
-from orders.errors import NotFound
+from orders.errors import NotFound, RushlineError
 from orders.order import Order
 
 _LOOKS: Final = ".looks"
@@ -22,7 +22,7 @@ _PATIENCE_S: Final = 2.0
 _READS: Final = 3
 _ORDER: Final = msgspec.json.Decoder(Order)
 _PERSONAL: Final = b'"personal":{'
-Older = Callable[[Connection, Sequence[str]], Awaitable[Sequence[Leaf]]]
+Older = Callable[[Sequence[str]], Awaitable[Sequence[Leaf]]]
 
 
 class _Keyed(msgspec.Struct):
@@ -80,12 +80,19 @@ async def _log(ledger: "Pool | None", order: Order, older: Older | None) -> tupl
         return None, "it is not configured here"
     try:
         async with asyncio.timeout(_PATIENCE_S), one_connection(ledger) as conn:
-            return await _read_log(conn, order, older), ""
+            found = await _read_log(conn, order)
     except (PostgresError, *UNAVAILABLE) as error:
         return None, f"it cannot be reached: {type(error).__name__}"
+    if not found.archived or older is None:
+        return found, ""
+    try:
+        leaves = list(await older([order.order_id, order.order_id + _LOOKS]))
+    except RushlineError as error:
+        return found, str(error)
+    return msgspec.structs.replace(found, leaves=leaves, archived=False), ""
 
 
-async def _read_log(conn: Connection, order: Order, older: Older | None) -> Ledger:
+async def _read_log(conn: Connection, order: Order) -> Ledger:
     chains = [order.order_id, order.order_id + _LOOKS]
     rows = await conn.fetch(sql.LEAVES, chains, order.placed_at - _CLOCKS)
     leaves = [
@@ -94,13 +101,10 @@ async def _read_log(conn: Connection, order: Order, older: Older | None) -> Ledg
     last = max((row["leaf_index"] for row in rows if row["chain"] == order.order_id), default=-1)
     log = await conn.fetchrow(sql.LOG, chains, last, order.placed_at, order.updated_at)
     assert log is not None
-    archived = bool(log["archived"])
-    if archived and older is not None:
-        leaves, archived = list(await older(conn, chains)), False
     covered = (log["covered_size"], log["covered_at"]) if leaves and log["covered_size"] is not None else None
     return Ledger(
         leaves=leaves, set_aside=[(each[0], each[1], each[2]) for each in log["set_aside"]], log_size=log["log_size"],
-        covered=covered, archived=archived, held=log["held"],
+        covered=covered, archived=bool(log["archived"]), held=log["held"],
     )  # fmt: skip
 
 

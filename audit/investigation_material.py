@@ -54,7 +54,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Material(msgspec.Struct, frozen=True, kw_only=True):
-    """What an investigation is made of. `ledger` None: it could not be reached, and `away` says why."""
+    """What an investigation is made of. `ledger` None: it could not be reached. `away` says why, also of its archive."""
 
     order: Any  # orders.order.Order
     own: list[Leaf]  # the orders' own copy, 30 days
@@ -71,4 +71,4 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
         """Where events may be that are not at hand. Empty: nowhere, and one that is missing is gone."""
         if self.ledger is None:
             return "the ledger, which is away"
-        return "the archive" if self.ledger.archived else ""
+        return f"the archive{f' ({self.away})' if self.away else ''}" if self.ledger.archived else ""

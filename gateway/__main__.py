@@ -12,6 +12,7 @@ from adapters.postgres import DatabaseUnavailable, open_pool
 from adapters.settings import BadSettingError, Settings, load_settings
 from gateway import sql
 from gateway.app import create_app
+from gateway.archived import archived
 from gateway.context import SERVICE, Gateway
 from gateway.server import Server, listen
 from gateway.watch import Watch
@@ -31,7 +32,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             open_pool(settings.audit_reader_url, service=SERVICE, size=LEDGER_CONNECTIONS, lazy=True) as ledger,
         ):
             watch = Watch(pool)
-            server = Server(create_app(Gateway(settings, pool, waits(settings), watch, ledger=ledger)))
+            server = Server(
+                create_app(Gateway(settings, pool, waits(settings), watch, ledger=ledger, archive=archived(settings, ledger)))
+            )
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(watch.run(stop))
                 await server.serve_until(stop, listener)

@@ -13,6 +13,7 @@ from litestar.params import SkipValidation
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, Record
 from adapters.settings import Settings
+from gateway.archived import Archived
 from gateway.edge import Arrival
 from gateway.watch import Watch
 from orders.decide import Cause, Wait
@@ -40,7 +41,9 @@ def answering(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the routes share. `ledger`: for reading the audit trail; perhaps another server, which may be away."""
+    """What the routes share. `ledger`: for reading the audit trail; perhaps another server, which may be away.
+    `archive`: what has left it.
+    """
 
     settings: Settings
     pool: Pool
@@ -48,6 +51,7 @@ class Gateway:
     watch: Watch
     clock: Clock = utc_now
     ledger: "Pool | None" = None
+    archive: Archived | None = None
 
     def now(self) -> datetime:
         return self.clock()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -10,6 +10,9 @@ from adapters.postgres import Record
 from audit.investigation import opened
 from outbox import disputes
 from outbox.disputes import Dispute, Evidence
+
+if TYPE_CHECKING:
+    from audit.parquet import Stored
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
 Keys = Mapping[str, bytes | None]
@@ -59,10 +62,13 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditEntries(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of audit events, newest first. `next_cursor` is null on the last."""
+    """A page of audit events, newest first. `next_cursor` is null on the last. `missing`: files of the archive that cannot be read,
+    so that events of theirs may be missing here.
+    """
 
     events: list[AuditEntry]
     next_cursor: str | None
+    missing: list[str] = []
 
 
 class EvidenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +130,14 @@ def audit_entry(row: Record) -> AuditEntry:
     return AuditEntry(
         leaf_index=row["leaf_index"], chain=row["chain"], position=row["position"], event_id=row["event_id"],
         occurred_at=row["occurred_at"], event=_EVENT.decode(row["body"]),
+    )  # fmt: skip
+
+
+def archived_entry(event: "Stored") -> AuditEntry:
+    told = _EVENT.decode(event.body)
+    return AuditEntry(
+        leaf_index=event.leaf_index, chain=event.chain, position=event.position, event_id=str(told["event_id"]),
+        occurred_at=datetime.fromisoformat(str(told["occurred_at"])), event=told,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from litestar.params import FromPath, JSONBody
 from audit.investigating import gather
 from audit.investigation import integrity_of, investigate, timeline_of
 from audit.investigation_delays import WAITS, Limits
+from audit.investigation_material import Material
 from audit.investigation_model import IntegrityOf, Investigation, Timeline
 from gateway import support_search
 from gateway.auth import only
@@ -35,6 +36,11 @@ def limits_of(gateway: Gateway) -> Limits:
     return Limits(deadlines={name: getattr(gateway.settings, name) for name in names}, scale=gateway.settings.time_scale)
 
 
+async def _material(gateway: Gateway, order_id: str) -> Material:
+    older = gateway.archive.chains if gateway.archive else None
+    return await gather(gateway.pool, gateway.ledger, order_id_of(order_id), older)
+
+
 @get("/orders", dependencies=ORDERS, guards=SUPPORT, responses=problems())
 async def search_orders(
     request: HttpRequest, gateway: Gate, wanted: OrdersWanted, limit: Limit = 20, cursor: Cursor = None
@@ -50,7 +56,7 @@ async def search_orders(
 @get("/orders/{order_id:str}/investigation", guards=SUPPORT, responses=problems(404))
 async def investigation(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> Investigation:
     """All that is known about an order: what happened, what is not as usual, the money, the likely cause. The look is recorded."""
-    material = await gather(gateway.pool, gateway.ledger, order_id_of(order_id))
+    material = await _material(gateway, order_id)
     await looked_at(gateway, request, order_id, "investigation")
     return investigate(material, gateway.now(), limits_of(gateway))
 
@@ -58,7 +64,7 @@ async def investigation(request: HttpRequest, gateway: Gate, order_id: FromPath[
 @get("/orders/{order_id:str}/timeline", guards=SUPPORT, responses=problems(404))
 async def timeline(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> Timeline:
     """What happened to an order, step by step, with delays and gaps pointed out. The look is recorded."""
-    material = await gather(gateway.pool, gateway.ledger, order_id_of(order_id))
+    material = await _material(gateway, order_id)
     await looked_at(gateway, request, order_id, "timeline")
     return timeline_of(material, gateway.now(), limits_of(gateway))
 
@@ -66,7 +72,7 @@ async def timeline(request: HttpRequest, gateway: Gate, order_id: FromPath[str])
 @get("/orders/{order_id:str}/integrity", guards=READERS, responses=problems(404))
 async def integrity(request: HttpRequest, gateway: Gate, order_id: FromPath[str]) -> IntegrityOf:
     """Whether the record of an order holds: its chains computed again now, against their heads and the log. Recorded."""
-    material = await gather(gateway.pool, gateway.ledger, order_id_of(order_id))
+    material = await _material(gateway, order_id)
     await looked_at(gateway, request, order_id, "integrity")
     return IntegrityOf(order_id=order_id, integrity=integrity_of(material))
 

@@ -5,7 +5,7 @@ from typing import Final
 from litestar import MediaType, get
 from litestar.params import FromPath
 
-from audit.proving import NoSuchEvent, prove
+from audit.proving import NoSuchEvent, Prover
 from gateway import support_sql as sql
 from gateway.auth import only
 from gateway.context import Gate, HttpRequest, order_id_of
@@ -25,10 +25,15 @@ async def proof(request: HttpRequest, gateway: Gate, order_id: FromPath[str], ev
     chains = [order_id_of(order_id), looks_at(order_id)]
     if not is_id(event_id, "aud"):
         raise NoSuchEvent("there is no such event")
+    async with gateway.reading("the event cannot be found") as conn:
+        leaf = await conn.fetchval(sql.EVENT_OF, event_id, chains)
+    if leaf is None and gateway.archive is not None:
+        place = await gateway.archive.place(event_id, chains)
+        leaf = place.index if place else None
+    if leaf is None:
+        raise NoSuchEvent("the order has no such event in the log")
     async with gateway.reading("the event cannot be proven") as conn:
-        if await conn.fetchval(sql.EVENT_OF, event_id, chains) is None:
-            raise NoSuchEvent("the order has no such event in the log")
-        made = await prove(conn, event_id, every_s=gateway.settings.audit_checkpoint_ms / 1000)
+        made = await (await Prover.newest(conn, gateway.settings.audit_checkpoint_ms / 1000)).proof(leaf)
     await looked_at(gateway, request, order_id, f"proof of {event_id}")
     return made
 

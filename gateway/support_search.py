@@ -1,10 +1,11 @@
 """The only place where support searches: orders in the read model, events in the ledger. A search is recorded with what it asked."""
 
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from adapters.postgres import Connection, Record
 from gateway import support_sql as sql
+from gateway.archived import Archived
 from gateway.paging import after_order, after_time
 from gateway.support_schemas import AuditFilter, OrderFilter, since
 from orders.errors import Invalid
@@ -12,6 +13,9 @@ from orders.lifecycle import TABLE
 from orders.names import State, audit_action
 from outbox.deeds import looks_at
 from outbox.letters.searching_sql import PLAN_FOR_VALUES
+
+if TYPE_CHECKING:
+    from audit.reader import Page
 
 _LAST_LEAF: Final = 2**63 - 1
 _DIGITS: Final = 18
@@ -31,10 +35,8 @@ async def orders(conn: Connection, wanted: OrderFilter, *, cursor: str | None, l
 
 
 async def audit(conn: Connection, wanted: AuditFilter, *, cursor: str | None, limit: int) -> list[Record]:
-    """A page of audit events, newest first; in the caller's transaction on the ledger. Raises `Invalid`."""
-    before, leaf = _after(cursor)
-    if wanted.before is not None and (limit_at := since("before", wanted.before)) <= before:
-        before, leaf = limit_at, -1
+    """A page of the ledger's audit events, newest first; in the caller's transaction on the ledger. Raises `Invalid`."""
+    before, leaf = _behind(wanted, cursor)
     chains = None if wanted.order_id is None else [wanted.order_id, looks_at(wanted.order_id)]
     await conn.execute(PLAN_FOR_VALUES)
     asked = (since("from", wanted.from_), before, leaf, wanted.actor, chains, limit)
@@ -47,6 +49,26 @@ async def audit(conn: Connection, wanted: AuditFilter, *, cursor: str | None, li
 def leading_to(state: State) -> list[str]:
     """The audit actions that lead to this state: events are found by their action, and none is kept by its state."""
     return sorted({audit_action(fact) for row in TABLE if row.to is state for fact in row.facts})
+
+
+async def archived(archive: Archived, wanted: AuditFilter, *, cursor: str | None, limit: int, floor: datetime | None) -> "Page":
+    """The same of the archive, nothing older than `floor`: what the page is full of already. Raises `Invalid`, `ArchiveUnavailable`."""
+    from audit.reader import Filter  # noqa: PLC0415  # as in gateway/archived.py
+
+    actions = [wanted.action] if wanted.action else leading_to(wanted.state) if wanted.state else None
+    asked = Filter(
+        actor_id=wanted.actor, actions=actions, new_state=wanted.state and wanted.state.value, order_id=wanted.order_id,
+        since=max(filter(None, (since("from", wanted.from_), floor))),
+    )  # fmt: skip
+    return await archive.older(asked, _behind(wanted, cursor), limit)
+
+
+def _behind(wanted: AuditFilter, cursor: str | None) -> tuple[datetime, int]:
+    """Before which time and leaf the page is."""
+    before, leaf = _after(cursor)
+    if wanted.before is not None and (limit_at := since("before", wanted.before)) <= before:
+        return limit_at, -1
+    return before, leaf
 
 
 def _after(cursor: str | None) -> tuple[datetime, int]:
