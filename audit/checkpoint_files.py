@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+COPIED: Final = "checkpoints"  # the archive's folder with a copy of each
 _END: Final = b"\n\n"
 _TAIL_BYTES: Final = 65_536  # more than the largest note has
 
@@ -60,8 +61,13 @@ class CheckpointFiles:
 
 
 def notes_in(path: Path) -> Iterator[str]:
+    """The notes of a file."""
+    return notes_of(path.read_bytes())
+
+
+def notes_of(data: bytes) -> Iterator[str]:
     """A note is two blocks, its text and its signatures, each ended by an empty line."""
-    blocks = path.read_bytes().split(_END)[:-1]  # what follows the last empty line is nothing, or torn
+    blocks = data.split(_END)[:-1]  # what follows the last empty line is nothing, or torn
     for text, signatures in zip(blocks[::2], blocks[1::2], strict=False):
         yield f"{text.decode()}\n\n{signatures.decode()}\n"
 

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from adapters.archive_store import ArchiveStore
 from adapters.postgres import Connection
 from audit import verify_sql as sql
-from audit.checkpoint_files import CheckpointFiles, notes_in
+from audit.checkpoint_files import COPIED, CheckpointFiles, notes_in, notes_of
 from audit.findings import Findings, Kind
 from audit.verify_tree import Signed
 from orders.checkpoints import open_checkpoint
@@ -97,3 +98,10 @@ async def served(db: Connection) -> AsyncIterator[str]:
         for row in rows:
             yield row["note"]
         last = rows[-1]["size"]
+
+
+async def archived(store: ArchiveStore) -> AsyncIterator[str]:
+    """Those that were copied into the archive. Raises `ArchiveUnavailable`."""
+    for name in await store.list(COPIED):
+        for note in notes_of(await store.get(name)):
+            yield note

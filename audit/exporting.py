@@ -1,35 +1,25 @@
-"""The only place that hands events out as they were hashed: one canonical JSON object a line, in the order of a chain or of the log."""
+"""The only place that hands events out as they were hashed, wherever they are: in the order of a chain, or of the log."""
 
 from collections.abc import AsyncIterator
-from typing import Final
 
+from adapters.archive_store import ArchiveStore
 from adapters.postgres import Connection
-from audit import proving_sql as sql
 from audit.events import LOOKS
 from audit.proving import Leaf
-
-_PAGE: Final = 2_000
-
-
-async def of_order(db: Connection, order_id: str, *, looks: bool = True) -> AsyncIterator[Leaf]:
-    """An order's steps, then what was read of it: two chains, each from its first event on."""
-    for chain in (order_id, order_id + LOOKS) if looks else (order_id,):
-        async for leaf in of_chain(db, chain):
-            yield leaf
+from audit.reader import events_in, events_of_chains
 
 
-async def of_chain(db: Connection, chain: str) -> AsyncIterator[Leaf]:
-    """A chain's events, by position."""
-    last = 0
-    while rows := await db.fetch(sql.CHAIN_AFTER, chain, last, _PAGE):
-        for row in rows:
-            yield Leaf(row["leaf_index"], row["body"])
-        last = rows[-1]["position"]
+async def of_order(db: Connection, store: ArchiveStore | None, order_id: str, *, looks: bool = True) -> AsyncIterator[Leaf]:
+    """An order's steps, then what was read of it: two chains, each from its first event on. Raises `ArchiveBroken`."""
+    chains = (order_id, order_id + LOOKS) if looks else (order_id,)
+    found = await events_of_chains(db, store, chains)
+    for chain in chains:
+        for event in found:
+            if event.chain == chain:
+                yield Leaf(event.leaf_index, event.body)
 
 
-async def of_log(db: Connection, begin: int, end: int) -> AsyncIterator[Leaf]:
-    """A range of leaves, in the log's order."""
-    while rows := await db.fetch(sql.LOG_AFTER, begin, end, _PAGE):
-        for row in rows:
-            yield Leaf(row["leaf_index"], row["body"])
-        begin = rows[-1]["leaf_index"] + 1
+async def of_log(db: Connection, store: ArchiveStore | None, begin: int, end: int) -> AsyncIterator[Leaf]:
+    """A range of leaves, in the log's order. Raises `ArchiveBroken`, and `LedgerDiffers` at a leaf that is nowhere."""
+    async for event in events_in(db, store, begin, end):
+        yield Leaf(event.leaf_index, event.body)

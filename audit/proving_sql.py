@@ -1,19 +1,9 @@
-"""Every SQL statement that reads events to prove or export them."""
+"""Every SQL statement that reads events to prove them, or to serve the log."""
 
 from typing import Final, LiteralString
 
 # Where an event is in the log.
 FIND: Final[LiteralString] = "SELECT leaf_index, body FROM audit.events WHERE event_id = $1 ORDER BY leaf_index LIMIT 1"
-
-# A page of a chain.
-CHAIN_AFTER: Final[LiteralString] = """
-SELECT leaf_index, position, body FROM audit.events WHERE chain = $1 AND position > $2 ORDER BY position, leaf_index LIMIT $3
-"""
-
-# A page of the log.
-LOG_AFTER: Final[LiteralString] = """
-SELECT leaf_index, body FROM audit.events WHERE leaf_index >= $1 AND leaf_index < $2 ORDER BY leaf_index LIMIT $3
-"""
 
 # A page of a log's bundle of entries.
 BUNDLE: Final[LiteralString] = """

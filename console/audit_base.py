@@ -2,11 +2,15 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orders.names import Act
+
+if TYPE_CHECKING:
+    from adapters.settings import Settings
 
 T = TypeVar("T")
 
@@ -28,6 +32,23 @@ async def _connected(work: Callable[[Any], Awaitable[T]]) -> T:
 
     async with connect(load_settings().audit_reader_url, service="console") as conn:
         return await work(conn)
+
+
+@asynccontextmanager
+async def open_archive(settings: "Settings", missed: list[str] | None = None) -> AsyncIterator[Any]:
+    """The archive, or None where there is none. One that does not answer is an error, or said in `missed` and done without."""
+    from adapters.archive_errors import ArchiveUnavailable
+    from adapters.archive_store import ArchiveStore
+
+    store = None
+    if settings.archive_url:
+        try:
+            store = await ArchiveStore.open(settings.archive_url)
+        except ArchiveUnavailable as error:
+            if missed is None:
+                raise
+            missed.append(f"The archive was not read: {error}.")
+    yield store
 
 
 async def recorded(

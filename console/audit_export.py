@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from console.audit_base import read, recorded
+from console.audit_base import open_archive, read, recorded
 from console.dlq_base import AS, Refused, done
 
 
@@ -22,14 +22,31 @@ def prove(event_id: str, *, output: Path | None) -> None:
     Whoever has the event's line, this text and the log's verifier key (`rushline audit key`) checks it without us:
     `python -m orders.verifier EVENT.jsonl --proofs FILE --key KEY`, or any tool that reads tlog-proof.
     """
-    from adapters.settings import load_settings
-    from audit.proving import prove as made
-
-    text = read(lambda conn: made(conn, event_id, every_s=load_settings().audit_checkpoint_ms / 1000))
+    text = read(lambda conn: _proof(conn, event_id))
     if output is None:
         click.echo(text, nl=False)
     else:
         output.write_text(text)
+
+
+async def _proof(conn: Any, event_id: str) -> str:
+    from adapters.settings import load_settings
+    from audit.proving import Leaf
+    from audit.proving import prove as made
+    from audit.reader import find
+    from orders.errors import NotFound
+
+    settings = load_settings()
+    async with open_archive(settings) as store:
+
+        async def anywhere(db: Any, wanted: str) -> Leaf | None:
+            try:
+                event = await find(db, store, wanted)
+            except NotFound:
+                return None
+            return Leaf(event.leaf_index, event.body)
+
+        return await made(conn, event_id, find=anywhere, every_s=settings.audit_checkpoint_ms / 1000)
 
 
 @click.command()
@@ -81,23 +98,25 @@ async def _written(conn: Any, asked: tuple[str | None, int, int | None, bool], f
     from adapters.settings import load_settings
     from audit.proving import Prover
 
-    prover, count = await Prover.newest(conn, load_settings().audit_checkpoint_ms / 1000), 0
-    async for leaf in _leaves(conn, asked, prover.size):
-        file.write(leaf.body + b"\n")
-        if keep is not None:
-            keep(leaf.index, await prover.proof(leaf.index))
-        count += 1
+    settings, count = load_settings(), 0
+    prover = await Prover.newest(conn, settings.audit_checkpoint_ms / 1000)
+    async with open_archive(settings) as store:
+        async for leaf in _leaves(conn, store, asked, prover.size):
+            file.write(leaf.body + b"\n")
+            if keep is not None:
+                keep(leaf.index, await prover.proof(leaf.index))
+            count += 1
     return count
 
 
-def _leaves(conn: Any, asked: tuple[str | None, int, int | None, bool], size: int) -> AsyncIterator[Any]:
+def _leaves(conn: Any, store: Any, asked: tuple[str | None, int, int | None, bool], size: int) -> AsyncIterator[Any]:
     """Of the log: up to the newest checkpoint, unless another end was asked for."""
     from audit import exporting
 
     order_id, begin, end, looks = asked
     if order_id is not None:
-        return exporting.of_order(conn, order_id, looks=looks)
-    return exporting.of_log(conn, begin, size if end is None else end)
+        return exporting.of_order(conn, store, order_id, looks=looks)
+    return exporting.of_log(conn, store, begin, size if end is None else end)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from console import dlq_words as words
+from console.audit_base import open_archive
 from console.dlq_base import Refused
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ async def verified(
     import msgspec
 
     from adapters.postgres import open_pool
-    from audit.copies import Copies, from_path, served, spooled
+    from audit.copies import Copies, archived, from_path, served, spooled
+    from audit.reader import events_in
     from audit.verifying import Wanted
     from audit.verifying import verify as verify_ledger
     from orders.signing import verifier
@@ -130,17 +132,20 @@ async def verified(
             "Give one with --key; `rushline audit key` shows them where the log is signed.",
         )
     begin, end, settle = asked
-    wanted = Wanted(begin=begin, end=end, settle=timedelta(seconds=settle))
     sources = [from_path(path) for path in checkpoints or (folder_of(settings),)]
     missed: list[str] = []
-    with tempfile.NamedTemporaryFile() as kafka, tempfile.NamedTemporaryFile() as own:
+    with tempfile.NamedTemporaryFile() as kafka, tempfile.NamedTemporaryFile() as own, tempfile.NamedTemporaryFile() as away:
         async with (
             open_pool(settings.audit_reader_url, service="verify", size=3) as db,
             open_pool(settings.postgres_dsn, service="verify", size=2) as orders,
+            open_archive(settings, missed) as store,
         ):
             async with db.acquire() as conn:
                 sources.append(("audit.checkpoints of the ledger", await spooled(served(conn), own)))
             sources += await _from_kafka(settings, kafka, missed)
+            sources += [("the archive", await spooled(archived(store), away))] if store else []
+            colder = (lambda first, last: events_in(db, store, first, last)) if store else None
+            wanted = Wanted(begin=begin, end=end, settle=timedelta(seconds=settle), colder=colder)
             report = await verify_ledger(db, settings.audit_reader_url, orders, Copies(known, sources), wanted)
     return msgspec.structs.replace(report, not_checked=[*report.not_checked, *missed])
 

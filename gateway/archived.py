@@ -34,6 +34,12 @@ class Archived:
         found = await events_of_chains(self._ledger, await self._opened(), chains)
         return [Leaf(chain=e.chain, position=e.position, leaf_index=e.leaf_index, body=e.body) for e in found]
 
+    async def leaves(self, first: int, end: int) -> dict[int, bytes]:
+        """The events from one leaf to before another, wherever they are."""
+        from audit.reader import events_in  # noqa: PLC0415  # see above
+
+        return {event.leaf_index: event.body async for event in events_in(self._ledger, await self._opened(), first, end)}
+
     async def place(self, event_id: str, chains: Sequence[str]) -> Place | None:
         """Where an event of one of these chains is in the log."""
         from audit.reader import find  # noqa: PLC0415  # see above

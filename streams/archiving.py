@@ -12,6 +12,7 @@ from adapters.postgres import Pool, open_pool, transaction
 from adapters.settings import Settings
 from audit import keys
 from audit.archiving import Archiver
+from audit.checkpoint_files import COPIED
 from orders.decide import Cause, system
 from orders.envelope import new_traceparent
 from orders.errors import RetryLater
@@ -24,7 +25,6 @@ from streams.checkpointing import folder_of
 
 STUCK: Final = "audit-archive-stuck"  # the alert; its subject is the log
 SERVICE: Final = "archiver"
-CHECKPOINTS: Final = "checkpoints"  # the archive's folder of them, a file for each day
 _PAUSE_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ async def copy_checkpoints(store: ArchiveStore, settings: Settings, seen: dict[s
     for path in sorted(folder_of(settings).glob("[0-9]*.txt")):
         size = path.stat().st_size
         if seen.get(path.name) != size:
-            await store.put_file(f"{CHECKPOINTS}/{path.name}", path)
+            await store.put_file(f"{COPIED}/{path.name}", path)
             seen[path.name], copied = size, copied + 1
     return copied
 

@@ -11,13 +11,13 @@ from click.testing import CliRunner, Result
 
 from adapters.postgres import open_pool
 from adapters.settings import PREFIX, Settings
-from audit.checkpoint_files import CheckpointFiles
+from audit.checkpoint_files import COPIED, CheckpointFiles
 from console.audit_archive import archive
 from orders import chain
 from orders.errors import Invalid
 from orders.names import Act
 from outbox import alerts
-from streams.archiving import CHECKPOINTS, STUCK, copy_checkpoints, open_archiver, run, told
+from streams.archiving import STUCK, copy_checkpoints, open_archiver, run, told
 from streams.checkpointing import folder_of
 from tests.integration.archive_ground import weeks
 from tests.integration.audit_ground import at_home, checkpointed, stored
@@ -108,7 +108,7 @@ async def test_each_days_checkpoints_are_copied_into_the_archive_as_they_grow(ow
             await checkpointed(own)
             assert await copy_checkpoints(archiver.store, own, seen) == 1
             assert await copy_checkpoints(archiver.store, own, seen) == 0
-        (name,) = await archiver.store.list(CHECKPOINTS)
+        (name,) = await archiver.store.list(COPIED)
         kept = (await archiver.store.get(name)).decode()
     notes = list(CheckpointFiles(folder_of(own)).notes())
     assert len(notes) == 2

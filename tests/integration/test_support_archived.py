@@ -1,5 +1,6 @@
 """What support asks about an order whose events have left the ledger for the archive is answered as if they had not."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,14 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import connect, open_pool
-from adapters.settings import Settings
+from adapters.settings import PREFIX, Settings
 from audit import keys
 from bench.audit_making import delivered_changes
+from console.audit import audit
 from gateway.app import create_app
 from gateway.archived import archived
 from gateway.auth import issue
@@ -23,8 +26,10 @@ from gateway.watch import Watch
 from orders.names import Role
 from orders.order import Order
 from orders.signing import verifier
+from orders.tiles import unbundle
 from orders.tlog_proof import verify_proof
 from outbox.transition import apply, waits
+from streams.archiving import copy_checkpoints, open_archiver
 from tests.integration.archive_ground import MONDAY, archiver, put, steps
 from tests.integration.audit_ground import at_home, checkpointed
 from tests.integration.streams_making import database, rows
@@ -100,6 +105,17 @@ async def test_an_archived_event_is_proven_to_whoever_has_the_logs_key(own: Sett
     assert nothing.status_code == 404
 
 
+async def test_an_auditor_reads_archived_entries_of_the_log_over_http(own: Settings) -> None:
+    _, bodies = await _delivered(own, MONDAY + timedelta(days=1))
+    await checkpointed(own)
+    await _archived(own)
+    auditor = {"authorization": f"Bearer {issue(own, Role.AUDITOR, 'aud', timedelta(hours=1))}"}
+    async with _asking(own) as http:
+        answer = await http.get("/audit/log/tile/entries/000.p/9", headers=auditor)
+    assert answer.status_code == 200, answer.text
+    assert unbundle(answer.content) == bodies
+
+
 async def test_a_search_spans_ledger_and_archive_page_by_page(own: Settings) -> None:
     old, _ = await _delivered(own, MONDAY + timedelta(days=1))
     await checkpointed(own)
@@ -140,3 +156,30 @@ async def test_a_damaged_archive_is_named_and_the_rest_is_told(own: Settings) ->
     assert [each["event"]["order_id"] for each in page["events"]] == [new.order_id]
     assert part.name in page["missing"][0]
     assert part.name in " ".join(told["integrity"]["not_checked"])
+
+
+def test_the_command_line_verifies_exports_and_proves_what_is_archived(own: Settings, tmp_path: Path) -> None:
+    order, bodies = asyncio.run(_delivered(own, MONDAY + timedelta(days=1)))
+    asyncio.run(checkpointed(own))
+    asyncio.run(_copied_and_archived(own))
+    names = ("postgres_dsn", "audit_dsn", "audit_reader_dsn", "archive_url", "audit_origin", "kafka_bootstrap")
+    environ = {f"{PREFIX}{name.upper()}": getattr(own, name) for name in names} | {f"{PREFIX}HOME": own.home}
+    environ[f"{PREFIX}KAFKA_BOOTSTRAP"] = "127.0.0.1:9"  # another log's checkpoints are there
+    run = lambda *words: CliRunner().invoke(audit, words, env=environ)  # noqa: E731
+    verified = msgspec.json.decode(run("verify", "--json").stdout)
+    assert (verified["events"], verified["findings"]) == (9, []), verified
+    assert "the archive" in verified["checkpoint_sources"]
+    exported, proofs = tmp_path / "order.jsonl", tmp_path / "order.tlog-proof"
+    assert run("export", order.order_id, "-o", str(exported), "--proofs", str(proofs)).exit_code == 0
+    assert exported.read_bytes().splitlines() == bodies
+    alone = run("verify", "--export", str(exported), "--proofs", str(proofs))
+    assert alone.exit_code == 0, alone.output
+    event_id = msgspec.json.decode(bodies[8])["event_id"]
+    (key,) = keys.public_keys(own)
+    verify_proof(run("prove", event_id).stdout, bodies[8], [verifier(key.vkey)])
+
+
+async def _copied_and_archived(own: Settings) -> None:
+    async with open_archiver(own) as each:
+        assert await copy_checkpoints(each.store, own, {}) == 1
+    await _archived(own)
