@@ -11,11 +11,11 @@ import msgspec
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import Executor, transaction
-from audit import archive_sql as sql
-from audit.cold import BEGINNING, END, MOST_LEAVES, Cold, Lost
+from audit.archive import sql
+from audit.archive.cold import BEGINNING, END, MOST_LEAVES, Cold, Lost
+from audit.archive.manifest import LedgerDiffers, Manifest
+from audit.archive.parquet import Stored
 from audit.events import AHEAD
-from audit.manifest import LedgerDiffers, Manifest
-from audit.parquet import Stored
 from orders.errors import Invalid, NotFound
 
 __all__ = ["Filter", "Page", "Stored", "events_in", "events_of_chains", "find", "search", "search_archive"]

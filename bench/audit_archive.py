@@ -16,7 +16,7 @@ from adapters.archive_store import ArchiveStore
 from adapters.postgres import Connection, connect
 from adapters.settings import Settings
 from audit import ledger, reader, tree
-from audit.archiving import Archiver, Done
+from audit.archive.life import Archiver, Done
 from audit.events import Event, read_event
 from bench.audit_making import EVENTS_OF_AN_ORDER, delivered_order
 from bench.making import Figure, percentile

@@ -13,9 +13,9 @@ from adapters.postgres import Connection, Pool, connect, open_pool
 from adapters.settings import Settings
 from audit import ledger, tree
 from audit.events import read_event
-from audit.verify_pages import PAGE_LEAVES
-from audit.verify_sql import PAGE
-from audit.verifying import Wanted, verify
+from audit.verification.pages import PAGE_LEAVES
+from audit.verification.sql import PAGE
+from audit.verification.verifying import Wanted, verify
 from bench.audit_making import delivered_order
 from bench.making import Figure
 from outbox.migrations import migrate

@@ -7,7 +7,7 @@ import msgspec
 
 from adapters.postgres import connect
 from adapters.settings import Settings, load_settings
-from audit.archiving import DAMAGED, Done
+from audit.archive.life import DAMAGED, Done
 from console.output import emit
 from orders.errors import Invalid
 from outbox.transition import utc_now

@@ -14,7 +14,7 @@ from console.dlq_base import Refused
 
 if TYPE_CHECKING:
     from adapters.settings import Settings
-    from audit.findings import Report
+    from audit.verification.findings import Report
 
 _SHOWN = 20
 _SETTLE_S = 600
@@ -108,6 +108,18 @@ def _own_keys() -> list[str]:
         return []
 
 
+def _known(vkeys: tuple[str, ...]) -> list[Any]:
+    from orders.signing import verifier
+
+    known = [verifier(each) for each in vkeys or _own_keys()]
+    if not known:
+        raise Refused(
+            "There is no verifier key to believe checkpoints by.",
+            "Give one with --key; `rushline audit key` shows them where the log is signed.",
+        )
+    return known
+
+
 async def verified(
     settings: "Settings", asked: tuple[int | None, int | None, int] = (None, None, _SETTLE_S), checkpoints: tuple[Path, ...] = (),
     vkeys: tuple[str, ...] = (),
@@ -118,19 +130,13 @@ async def verified(
     import msgspec
 
     from adapters.postgres import open_pool
-    from audit.copies import Copies, archived, from_path, served, spooled
     from audit.reader import events_in
-    from audit.verifying import Wanted
-    from audit.verifying import verify as verify_ledger
-    from orders.signing import verifier
+    from audit.verification.copies import Copies, archived, from_path, served, spooled
+    from audit.verification.verifying import Wanted
+    from audit.verification.verifying import verify as verify_ledger
     from streams.checkpointing import folder_of
 
-    known = [verifier(each) for each in vkeys or _own_keys()]
-    if not known:
-        raise Refused(
-            "There is no verifier key to believe checkpoints by.",
-            "Give one with --key; `rushline audit key` shows them where the log is signed.",
-        )
+    known = _known(vkeys)
     begin, end, settle = asked
     sources = [from_path(path) for path in checkpoints or (folder_of(settings),)]
     missed: list[str] = []
@@ -153,7 +159,7 @@ async def verified(
 async def _from_kafka(settings: "Settings", file: Any, missed: list[str]) -> list[Any]:
     from adapters.kafka import KafkaUnavailable
     from adapters.kafka_whole import whole_topic
-    from audit.copies import spooled
+    from audit.verification.copies import spooled
     from orders.names import CHECKPOINTS_TOPIC
 
     async def notes() -> Any:

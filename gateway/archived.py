@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from adapters.postgres import Pool
 from adapters.settings import Settings
-from audit.investigation_material import Leaf
+from audit.investigation.material import Leaf
 from audit.proving import Leaf as Place
 from orders.errors import NotFound
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from adapters.postgres import Record
-from audit.investigation import opened
+from audit.investigation.telling import opened
 from outbox import disputes
 from outbox.disputes import Dispute, Evidence
 
 if TYPE_CHECKING:
-    from audit.parquet import Stored
+    from audit.archive.parquet import Stored
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
 Keys = Mapping[str, bytes | None]

@@ -5,11 +5,11 @@ from typing import Final
 from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
-from audit.investigating import gather
-from audit.investigation import integrity_of, investigate, timeline_of
-from audit.investigation_delays import WAITS, Limits
-from audit.investigation_material import Material
-from audit.investigation_model import IntegrityOf, Investigation, Timeline
+from audit.investigation.delays import WAITS, Limits
+from audit.investigation.gathering import gather
+from audit.investigation.material import Material
+from audit.investigation.model import IntegrityOf, Investigation, Timeline
+from audit.investigation.telling import integrity_of, investigate, timeline_of
 from gateway import support_search
 from gateway.auth import only
 from gateway.bodies import Json

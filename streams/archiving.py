@@ -11,7 +11,7 @@ from adapters.archive_store import ArchiveStore
 from adapters.postgres import Pool, open_pool, transaction
 from adapters.settings import Settings
 from audit import keys
-from audit.archiving import Archiver
+from audit.archive.life import Archiver
 from audit.checkpoint_files import COPIED
 from orders.decide import Cause, system
 from orders.envelope import new_traceparent

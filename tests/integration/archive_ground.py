@@ -11,7 +11,7 @@ from adapters.archive_store import ArchiveStore
 from adapters.postgres import Connection, connect
 from adapters.settings import Settings
 from audit import keys, ledger
-from audit.archiving import Archiver, Done
+from audit.archive.life import Archiver, Done
 from audit.events import Event, read_event
 from audit.sql import MOVE_HEADS
 from bench.audit_making import delivered_order

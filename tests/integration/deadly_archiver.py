@@ -16,7 +16,7 @@ import msgspec
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import connect
 from adapters.settings import load_settings
-from audit import archive_sql as sql
+from audit.archive import sql
 from orders.names import Act
 from streams.archiving import open_archiver
 

@@ -12,9 +12,11 @@ import pytest
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import PostgresError, connect
 from adapters.settings import Settings
-from audit import archive_sql, manifest, parquet, reader
-from audit.archiving import DAMAGED
-from audit.manifest import ArchiveBroken, FileAltered, FileMissing, FileTruncated, LedgerDiffers, ManifestAltered
+from audit import reader
+from audit.archive import manifest, parquet
+from audit.archive import sql as archive_sql
+from audit.archive.life import DAMAGED
+from audit.archive.manifest import ArchiveBroken, FileAltered, FileMissing, FileTruncated, LedgerDiffers, ManifestAltered
 from audit.reader import Filter
 from tests.integration.archive_ground import MONDAY, archiver, chain_of, facts, hot, steps, weeks
 from tests.integration.audit_ground import at_home

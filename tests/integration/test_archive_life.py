@@ -11,8 +11,9 @@ import pytest
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import connect
 from adapters.settings import Settings
-from audit import archive_sql, keys, reader
-from audit.archive_verify import check_notes, manifest_of
+from audit import keys, reader
+from audit.archive import sql as archive_sql
+from audit.archive.reading_back import check_notes, manifest_of
 from audit.checkpoint_files import CheckpointFiles
 from bench.audit_making import delivered_order
 from orders.merkle import Frontier, leaf_hash

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from adapters.settings import Settings
-from audit.findings import Kind
-from audit.verifying import Wanted
+from audit.verification.findings import Kind
+from audit.verification.verifying import Wanted
 from orders import chain
 from orders.errors import Invalid
 from tests.integration.verify_ground import ORDERS, ROUNDS, as_owner, copied, cut, first, kinds, signed_ledger, verified

@@ -12,9 +12,9 @@ from adapters.postgres import open_pool
 from adapters.settings import Settings
 from audit import keys
 from audit.checkpoint_files import CheckpointFiles
-from audit.copies import from_path
-from audit.findings import Kind
-from audit.verifying import Wanted
+from audit.verification.copies import from_path
+from audit.verification.findings import Kind
+from audit.verification.verifying import Wanted
 from orders import chain
 from orders.checkpoints import Checkpoint
 from orders.names import State

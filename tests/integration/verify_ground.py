@@ -14,10 +14,10 @@ import msgspec
 from adapters.postgres import Connection, Pool, connect, open_pool
 from adapters.settings import Settings
 from audit import keys, ledger, tree
-from audit.copies import Copies, Source, from_path
 from audit.events import read_event
-from audit.findings import Finding, Kind, Report
-from audit.verifying import Wanted, verify
+from audit.verification.copies import Copies, Source, from_path
+from audit.verification.findings import Finding, Kind, Report
+from audit.verification.verifying import Wanted, verify
 from orders import chain
 from orders.decide import Cause, system
 from orders.names import Act, State

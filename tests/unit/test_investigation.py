@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from audit.investigation import integrity_of, investigate, timeline, timeline_of
-from audit.investigation_chain import check_chain
-from audit.investigation_delays import WAITS, Limits, delays, gaps, spell
-from audit.investigation_material import Leaf, Ledger, Material
-from audit.investigation_model import Actor, Investigation, Step
+from audit.investigation.chains import check_chain
+from audit.investigation.delays import WAITS, Limits, delays, gaps, spell
+from audit.investigation.material import Leaf, Ledger, Material
+from audit.investigation.model import Actor, Investigation, Step
+from audit.investigation.telling import integrity_of, investigate, timeline, timeline_of
 from orders import chain
 from orders.decide import Wish, decide
 from orders.lifecycle import Action

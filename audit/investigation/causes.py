@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from audit.investigation_model import Cause, DisputeTold, Failure, Finding, Integrity, MoneyTold, Step
+from audit.investigation.model import Cause, DisputeTold, Failure, Finding, Integrity, MoneyTold, Step
 from orders.names import State
 from orders.order import Order
 

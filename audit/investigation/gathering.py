@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, PostgresError, one_connection
-from audit import investigation_sql as sql
-from audit.investigation_material import Leaf, Ledger, Material
+from audit.investigation import sql
+from audit.investigation.material import Leaf, Ledger, Material
 from orders.errors import NotFound, RushlineError
 from orders.order import Order
 

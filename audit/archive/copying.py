@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Final
 
 from adapters.postgres import Executor
-from audit import archive_sql as sql
-from audit.manifest import LedgerDiffers
+from audit.archive import sql
+from audit.archive.manifest import LedgerDiffers
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 _HEADER_BYTES: Final = len(_SIGNATURE) + 8  # flags, and an extension that has no bytes

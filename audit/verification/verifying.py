@@ -12,16 +12,16 @@ from typing import Any, Final
 import msgspec
 
 from adapters.postgres import Connection, Pool, one_connection
-from audit import verify_sql as sql
-from audit.copies import Copies
 from audit.events import AHEAD
-from audit.findings import Findings, Kind, Report
-from audit.verify_chains import MOST_HEADS, Before, Chains
-from audit.verify_copies import name_events
-from audit.verify_gaps import aligned
-from audit.verify_heads import compare_heads, compare_orders
-from audit.verify_pages import PAGE_LEAVES, asking, pages, processes_for, spanning
-from audit.verify_tree import Signed, Tree, frontier_at
+from audit.verification import sql
+from audit.verification.chains import MOST_HEADS, Before, Chains
+from audit.verification.copies import Copies
+from audit.verification.findings import Findings, Kind, Report
+from audit.verification.gaps import aligned
+from audit.verification.heads import compare_heads, compare_orders
+from audit.verification.originals import name_events
+from audit.verification.pages import PAGE_LEAVES, asking, pages, processes_for, spanning
+from audit.verification.tree import Signed, Tree, frontier_at
 from orders.errors import Invalid
 
 SETTLE: Final = timedelta(minutes=10)  # how long an event may take from its order into the ledger

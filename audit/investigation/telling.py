@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from audit import investigation_chain
-from audit.investigation_causes import Case, likely_cause, summary
-from audit.investigation_delays import Limits, delays, gaps, refund_outstanding
-from audit.investigation_material import AuditEvent, Leaf, Material
-from audit.investigation_model import (
+from audit.investigation import chains as investigation_chain
+from audit.investigation.causes import Case, likely_cause, summary
+from audit.investigation.delays import Limits, delays, gaps, refund_outstanding
+from audit.investigation.material import AuditEvent, Leaf, Material
+from audit.investigation.model import (
     DisputeTold,
     Failure,
     Finding,
@@ -24,7 +24,7 @@ from audit.investigation_model import (
     Step,
     Timeline,
 )
-from audit.investigation_money import money_of, provider_said, restaurant_said
+from audit.investigation.money import money_of, provider_said, restaurant_said
 from orders.errors import CallAnOperator
 from orders.names import FINAL, State
 from orders.order import Order

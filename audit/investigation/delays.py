@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from audit.investigation_model import Finding, Severity, Step
+from audit.investigation.model import Finding, Severity, Step
 from orders.names import FINAL
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from audit.investigation_model import Actor
+from audit.investigation.model import Actor
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,8 @@ import pyarrow as pa
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import Executor
-from audit import parquet
-from audit.archive_tree import check_tie, first_unlike, start
-from audit.archive_write import unpacked
-from audit.manifest import (
+from audit.archive import parquet
+from audit.archive.manifest import (
     MANIFEST,
     FileAltered,
     LedgerDiffers,
@@ -21,6 +19,8 @@ from audit.manifest import (
     of_file,
     read,
 )
+from audit.archive.tie import check_tie, first_unlike, start
+from audit.archive.writing import unpacked
 from orders.merkle import leaf_hash
 
 

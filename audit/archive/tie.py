@@ -4,8 +4,8 @@ import base64
 from collections.abc import Iterable, Sequence
 
 from adapters.postgres import Executor
-from audit import archive_sql as sql
-from audit.manifest import MANIFEST, LedgerDiffers, Manifest, ManifestAltered, Tree
+from audit.archive import sql
+from audit.archive.manifest import MANIFEST, LedgerDiffers, Manifest, ManifestAltered, Tree
 from orders.errors import ProofError
 from orders.merkle import HASH_BYTES, Frontier
 from orders.proofs import consistency_proof, tiles_for_consistency, verify_consistency

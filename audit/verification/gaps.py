@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from adapters.postgres import Connection
-from audit import verify_sql as sql
-from audit.findings import Findings, Kind
-from audit.verify_page import Page, leaf_hashes
+from audit.verification import sql
+from audit.verification.findings import Findings, Kind
+from audit.verification.page import Page, leaf_hashes
 from orders.merkle import HASH_BYTES, leaf_hash
 from orders.tiles import WIDTH
 

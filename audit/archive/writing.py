@@ -16,11 +16,9 @@ import pyarrow as pa
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import Executor
-from audit import archive_sql as sql
-from audit import parquet
-from audit.archive_tree import Growing, first_unlike, frontier, tie
-from audit.copying import Copied
-from audit.manifest import (
+from audit.archive import parquet, sql
+from audit.archive.copying import Copied
+from audit.archive.manifest import (
     CHECKPOINTS,
     FORMAT,
     MANIFEST,
@@ -32,6 +30,7 @@ from audit.manifest import (
     read,
     spelled,
 )
+from audit.archive.tie import Growing, first_unlike, frontier, tie
 from orders.merkle import leaf_hash
 
 _NOTES: Final = 10_000

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from audit.findings import Finding, Kind
+from audit.verification.findings import Finding, Kind
 from orders import chain
 from orders.merkle import HASH_BYTES, Frontier
 from orders.tiles import WIDTH

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from audit.investigation_model import Answer, Failure, MoneyMove, MoneyTold, Step
+from audit.investigation.model import Answer, Failure, MoneyMove, MoneyTold, Step
 from orders.disputes import left
 from orders.order import Order
 

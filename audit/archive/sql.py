@@ -23,7 +23,7 @@ SELECT count(*) AS events, min(leaf_index) AS first, max(leaf_index) + 1 AS "end
 FROM audit.events WHERE sequenced_at >= $1 AND sequenced_at < $2
 """
 
-# Some of its events, in the log's order: copied out in PostgreSQL's binary form (audit/copying.py).
+# Some of its events, in the log's order: copied out in PostgreSQL's binary form (audit/archive/copying.py).
 EVENTS_OF_RANGE: Final[LiteralString] = """
 SELECT leaf_index, sequenced_at, body FROM audit.events
 WHERE sequenced_at >= $1 AND sequenced_at < $2 AND leaf_index >= $3 AND leaf_index < $4 ORDER BY leaf_index

@@ -6,8 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from adapters.postgres import Connection, Pool
-from audit import verify_sql as sql
-from audit.findings import Findings, Kind
+from audit.verification import sql
+from audit.verification.findings import Findings, Kind
 
 _LOOKED_UP: Final = 50
 _KINDS: Final = frozenset({Kind.EDITED, Kind.REPLACED, Kind.LINK, Kind.COLUMN, Kind.UNREADABLE, Kind.ORDER})

@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from adapters.postgres import Connection, Pool, connect
-from audit import verify_sql as sql
-from audit.verify_page import Page, check_page, joined
+from audit.verification import sql
+from audit.verification.page import Page, check_page, joined
 
 PAGE_LEAVES: Final = 8_192  # whole tiles
 WORTH_PROCESSES: Final = 100_000  # leaves: below, starting them takes longer than they save

@@ -12,10 +12,10 @@ from typing import IO, Final
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import Connection
-from audit import verify_sql as sql
 from audit.checkpoint_files import COPIED, CheckpointFiles, notes_in, notes_of
-from audit.findings import Findings, Kind
-from audit.verify_tree import Signed
+from audit.verification import sql
+from audit.verification.findings import Findings, Kind
+from audit.verification.tree import Signed
 from orders.checkpoints import open_checkpoint
 from orders.errors import NoteRefused
 from orders.notes import Verifier

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from audit.investigation_material import AuditEvent, Leaf, Material
-from audit.investigation_model import ChainCheck, Integrity
+from audit.investigation.material import AuditEvent, Leaf, Material
+from audit.investigation.model import ChainCheck, Integrity
 from orders import chain
 
 _LOOKS: Final = ".looks"

@@ -18,10 +18,10 @@ import structlog
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, PostgresError, Record, connect, sqlstate
-from audit import archive_sql as sql
-from audit.archive_verify import verify
-from audit.archive_write import Range, extent, write
-from audit.manifest import MANIFEST, STATEMENT, ArchiveBroken, LedgerDiffers, Manifest, name_of, recorded, spelled
+from audit.archive import sql
+from audit.archive.manifest import MANIFEST, STATEMENT, ArchiveBroken, LedgerDiffers, Manifest, name_of, recorded, spelled
+from audit.archive.reading_back import verify
+from audit.archive.writing import Range, extent, write
 from orders.errors import CallAnOperator, Refuse, RetryLater
 from orders.names import Act
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from adapters.postgres import Connection, Executor, Pool, Record
-from audit import verify_sql as sql
-from audit.findings import MOST, Findings, Kind
-from audit.verify_chains import Chains
+from audit.verification import sql
+from audit.verification.chains import Chains
+from audit.verification.findings import MOST, Findings, Kind
 
 _PAGE: Final = 5_000
 _LOOKS: Final = ".looks"

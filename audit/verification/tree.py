@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 
 from adapters.postgres import Connection
-from audit import verify_sql as sql
-from audit.differing import Difference, explain
-from audit.findings import Findings, Kind
 from audit.tree import tiles
+from audit.verification import sql
+from audit.verification.differing import Difference, explain
+from audit.verification.findings import Findings, Kind
 from orders.merkle import HASH_BYTES, Frontier, fold
 from orders.tiles import WIDTH as TILE
 from orders.tiles import TileUnusable, frontier_of, partial_tiles, tile_root

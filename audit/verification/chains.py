@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from adapters.postgres import Connection
-from audit import verify_sql as sql
-from audit.findings import Findings, Kind
-from audit.verify_page import Page, Piece, read
+from audit.verification import sql
+from audit.verification.findings import Findings, Kind
+from audit.verification.page import Page, Piece, read
 from orders import chain
 
 _BITS: Final = 1 << 27  # 16 MiB: with ten million forgotten chains, one look-up in 300 is for nothing

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from audit.findings import Findings, Kind
+from audit.verification.findings import Findings, Kind
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False):

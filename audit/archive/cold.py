@@ -15,13 +15,12 @@ from pyarrow import dataset
 
 from adapters.archive_store import ArchiveStore
 from adapters.postgres import Executor
-from audit import archive_sql as sql
-from audit import parquet
-from audit.archive_tree import unlike
-from audit.archive_verify import manifest_of
+from audit.archive import parquet, sql
+from audit.archive.manifest import ArchiveBroken, FileAltered, Manifest, Part, check_size, of_file, recorded
+from audit.archive.parquet import Stored
+from audit.archive.reading_back import manifest_of
+from audit.archive.tie import unlike
 from audit.events import LOOKS
-from audit.manifest import ArchiveBroken, FileAltered, Manifest, Part, check_size, of_file, recorded
-from audit.parquet import Stored
 from orders.merkle import leaf_hash
 
 Answer = TypeVar("Answer")
