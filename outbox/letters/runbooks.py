@@ -14,9 +14,10 @@ HELD_FACT: Final = "held-fact"
 TIER_STUCK: Final = "tier-stuck"
 BREAKER_OPEN: Final = "breaker-open"
 REPLAY_STOPPED: Final = "replay-stopped"
+AUDIT: Final = ("audit-log-refused", "audit-chain-broken", "audit-archive-stuck")
 PAGES: Final = (
     *(kind.value for kind in FailureType),
-    *(POISON, REFUND_PARKED, SET_ASIDE, HELD_FACT, TIER_STUCK, BREAKER_OPEN, REPLAY_STOPPED),
+    *(POISON, REFUND_PARKED, SET_ASIDE, HELD_FACT, TIER_STUCK, BREAKER_OPEN, REPLAY_STOPPED, *AUDIT),
 )
 
 # Alerts that share another's page.

@@ -19,7 +19,7 @@ from outbox.letters import runbooks, stepping
 from outbox.letters.library import shipped
 from outbox.letters.model import Letter, LetterState, Source
 from outbox.letters.runbooks import PAGES, runbook, runbook_of
-from streams import courier
+from streams import archiving, checkpointing, courier
 from tests.making import REPOSITORY
 from workers import breakers
 
@@ -28,7 +28,7 @@ SECTIONS = ("What it means.", "What the system has done.", "What to look at.", "
 NOW = datetime(2026, 3, 14, tzinfo=UTC)
 ALERTS = (
     alerts.POISON, alerts.REFUND_PARKED, tier_watch.STUCK, tier_watch.UNTAKEN, tier_watch.BLIND, breakers.ALERT, courier.GAP,
-    stepping.STOPPED,
+    stepping.STOPPED, checkpointing.REFUSED, checkpointing.BROKEN, archiving.STUCK,
 )  # fmt: skip
 _CALL = re.compile(r"^    (rushline .+)$|`(rushline [^`\n]+(?:\n[^`\n]+)?)`", re.MULTILINE)
 _ROUTE = re.compile(r"`(?:(GET|POST|PUT) )?(/v1/[^`\s]+)`")
