@@ -13,6 +13,7 @@ from adapters.settings import Settings
 from audit import ledger, tree
 from audit.events import Event, read_event
 from bench.audit_making import events
+from bench.immudb_peer import built, seconds_in_immudb
 from bench.making import Figure, percentile
 from outbox.migrations import migrate
 
@@ -33,8 +34,9 @@ INSERT INTO plain_events SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $
 
 async def audit_ingest(settings: Settings, number: int) -> list[Figure]:
     """Both ways in turn, several times; medians."""
+    immudb = await asyncio.to_thread(built, settings.home)
     async with _database(settings) as db:
-        took: dict[str, list[float]] = {"ledger": [], "plain": [], "cpu": [], "tree": []}
+        took: dict[str, list[float]] = {"ledger": [], "plain": [], "cpu": [], "tree": [], "immudb": []}
         for _ in range(_TIMES):
             bodies = list(events(number, datetime(2026, 1, 5, tzinfo=UTC)))
             cpu = time.process_time()
@@ -44,6 +46,7 @@ async def audit_ingest(settings: Settings, number: int) -> list[Figure]:
             took["plain"].append(await _timed(lambda: _plainly(db, found)))  # noqa: B023
             await db.execute("TRUNCATE plain_events")
             took["tree"].append(await _timed(lambda: _into_tree(db)))
+            took["immudb"] += [await seconds_in_immudb(immudb, bodies)] if immudb else []
     note = f"{number} events, batches of {_BATCH}, median of {_TIMES}"
     ours, plain = (number / percentile(took[each], 50) for each in ("ledger", "plain"))
     return [
