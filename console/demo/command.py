@@ -59,7 +59,7 @@ def demo(
     _introduce(out, pace, cities)
     about = {
         "seed": seed, "cities": cities, "time_scale": time_scale, "script": script, "workers": workers,
-        "rate": pace.rate, "peak": pace.peak, "slowness": pace.slowness, "duration_s": duration_s,
+        "rate": pace.rate, "peak": pace.peak, "slowness": pace.slowness, "strength": pace.strength, "duration_s": duration_s,
     }  # fmt: skip
     stage = set_up(home, seed=seed, cities=cities, time_scale=time_scale, free_ports=free_ports, workers=workers, keep=keep)
     report = uvloop.run(_play(stage, load, out, script, patience_s, about))
