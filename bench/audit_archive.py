@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,10 +18,10 @@ from audit import ledger, reader, tree
 from audit.archive.life import Archiver, Done
 from audit.events import Event, read_event
 from bench.audit_making import EVENTS_OF_AN_ORDER, delivered_order
+from bench.database import own_database
 from bench.making import Figure, percentile
 from orders.checkpoints import Checkpoint
 from orders.names import Act
-from outbox.migrations import migrate
 
 DATABASE: Final = "rushline_audit_archive_bench"
 _SINCE: Final = datetime(2025, 3, 3, tzinfo=UTC)  # a Monday
@@ -144,15 +143,6 @@ async def _timed(work: Awaitable[object]) -> float:
 
 @asynccontextmanager
 async def _ledger(settings: Settings) -> AsyncIterator[Connection]:
-    url = urlsplit(settings.audit_migrate_url)._replace(path=f"/{DATABASE}").geturl()
-    async with connect(settings.migrate_url, service="bench") as owner:
-        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        await owner.execute(f"CREATE DATABASE {DATABASE}")
-    try:
-        await migrate(url)
-        async with connect(url, service="bench") as db:
-            await db.execute(_PARTITION)
-            yield db
-    finally:
-        async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+    async with own_database(settings, DATABASE) as own, connect(own.migrate_url, service="bench") as db:
+        await db.execute(_PARTITION)
+        yield db

@@ -4,12 +4,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from adapters.postgres import Connection, connect
 from adapters.settings import Settings
+from bench.database import own_database
 from bench.making import Figure, fresh_order, percentile
 from orders import chain
 from orders.decide import Cause, Change, Event, Wish, decide, system
@@ -17,7 +17,6 @@ from orders.facts import Actor
 from orders.lifecycle import Action
 from orders.names import Role
 from orders.order import Order
-from outbox.migrations import migrate
 from outbox.transition import apply, load, waits
 
 DATABASE: Final = "rushline_audit_cost"
@@ -35,20 +34,13 @@ END $do$
 async def audit_cost(settings: Settings, orders: int) -> list[Figure]:
     """Load, decide, write: a payment begins. In turn with the audit row and without it; medians of the rounds."""
     took: dict[bool, list[float]] = {True: [], False: []}
-    url = urlsplit(settings.migrate_url)._replace(path=f"/{DATABASE}").geturl()
-    async with connect(settings.migrate_url, service="bench") as owner:
-        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        await owner.execute(f"CREATE DATABASE {DATABASE}")
-    try:
-        await migrate(url)
-        async with connect(url, service="bench") as full, connect(url, service="bench") as bare:
+    async with own_database(settings, DATABASE) as own:
+        dsn = own.migrate_url
+        async with connect(dsn, service="bench") as full, connect(dsn, service="bench") as bare:
             await full.execute(_BARE)
             await bare.execute("SET search_path = bare, public")
             for audited in (True, False) * (_ROUNDS + 1):
                 took[audited].append(await _round(full if audited else bare, settings, orders, audited=audited))
-    finally:
-        async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
     with_it, without = (percentile(took[audited][1:], 50) / orders * 1e6 for audited in (True, False))
     return [
         Figure("audit: a change of an order, with its audit row", with_it, "µs", f"{orders} orders, median of {_ROUNDS}"),

@@ -6,16 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 from adapters.postgres import Connection, connect
 from adapters.settings import Settings
 from audit import ledger, tree
 from audit.events import Event, read_event
 from bench.audit_making import events
+from bench.database import own_database
 from bench.immudb_peer import built, seconds_in_immudb
 from bench.making import Figure, percentile
-from outbox.migrations import migrate
 
 DATABASE: Final = "rushline_audit_bench"
 _BATCH: Final = 2_000
@@ -54,6 +53,11 @@ async def audit_ingest(settings: Settings, number: int) -> list[Figure]:
         Figure("audit: the same by this process's own time", number / percentile(took["cpu"], 50), "events/s", "one core"),
         Figure("audit: plain batched inserts, unchecked", plain, "events/s", "equal table and indexes"),
         Figure("audit: ledger against plain", ours / plain, "times"),
+        *(
+            Figure("audit: immudb", number / percentile(each, 50), "events/s", "batches of 500, in Go")
+            for each in [took["immudb"]]
+            if each
+        ),
         Figure(
             "audit: entered into the Merkle tree", number / percentile(took["tree"], 50), "events/s", "hashed, tiles stored"
         ),
@@ -62,18 +66,9 @@ async def audit_ingest(settings: Settings, number: int) -> list[Figure]:
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Connection]:
-    url = urlsplit(settings.audit_migrate_url)._replace(path=f"/{DATABASE}").geturl()
-    async with connect(settings.migrate_url, service="bench") as owner:
-        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        await owner.execute(f"CREATE DATABASE {DATABASE}")
-    try:
-        await migrate(url)
-        async with connect(url, service="bench") as db:
-            await db.execute(_PLAIN)
-            yield db
-    finally:
-        async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+    async with own_database(settings, DATABASE) as own, connect(own.migrate_url, service="bench") as db:
+        await db.execute(_PLAIN)
+        yield db
 
 
 async def _timed(work: Callable[[], Awaitable[object]]) -> float:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -19,11 +18,11 @@ from adapters.settings import PREFIX, Settings
 from audit.events import read_event
 from audit.ledger import COLUMNS
 from bench.audit_making import delivered_changes
+from bench.database import own_database
 from bench.making import Figure, percentile
 from gateway.auth import issue
 from orders.names import Role
 from orders.order import Order
-from outbox.migrations import migrate
 from outbox.transition import apply
 from stack.ports import Ports
 
@@ -146,20 +145,10 @@ async def _until_ready(session: aiohttp.ClientSession) -> None:
 @asynccontextmanager
 async def _filled(settings: Settings, number: int) -> AsyncIterator[tuple[Settings, list[Order]]]:
     """A database of its own with so many events, and the orders among them that are real."""
-    names = ("postgres_dsn", "migrate_dsn", "audit_dsn", "audit_reader_dsn")
-    dsns = {each: urlsplit(getattr(settings, each))._replace(path=f"/{DATABASE}").geturl() for each in names}
-    elsewhere = msgspec.structs.replace(settings, **dsns, http_port=Ports.free().postgres)
-    async with connect(settings.migrate_url, service="bench") as owner:
-        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        await owner.execute(f"CREATE DATABASE {DATABASE}")
-    try:
-        await migrate(elsewhere.migrate_url)
-        async with connect(elsewhere.migrate_url, service="bench") as db:
+    async with own_database(settings, DATABASE) as own:
+        async with connect(own.migrate_url, service="bench") as db:
             orders = await _fill(db, number)
-        yield elsewhere, orders
-    finally:
-        async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+        yield msgspec.structs.replace(own, http_port=Ports.free().postgres), orders
 
 
 async def _fill(db: Connection, number: int) -> list[Order]:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from adapters.postgres import Connection, Pool, connect, open_pool
 from adapters.settings import Settings
@@ -17,8 +16,8 @@ from audit.verification.pages import PAGE_LEAVES
 from audit.verification.sql import PAGE
 from audit.verification.verifying import Wanted, verify
 from bench.audit_making import delivered_order
+from bench.database import own_database
 from bench.making import Figure
-from outbox.migrations import migrate
 
 DATABASE: Final = "rushline_verify"
 _BATCH: Final = 5_000
@@ -27,8 +26,7 @@ _AT_ONCE: Final = 500  # orders that are under way at the same time
 
 async def verify_rate(settings: Settings, number: int) -> list[Figure]:
     """A ledger of so many events: verified whole, and, for scale, only read, and only read and hashed."""
-    dsn = _own(settings.audit_url)
-    async with ledger_of(settings, number) as pool:
+    async with ledger_of(settings, number) as (pool, dsn):
         events = await pool.fetchval("SELECT count(*) FROM audit.events")
         hashed = await _hashed(pool, events)
         before = _processor_s()
@@ -57,28 +55,16 @@ async def _hashed(pool: Pool, events: int) -> float:
     return time.monotonic() - began
 
 
-def _own(dsn: str) -> str:
-    return urlsplit(dsn)._replace(path=f"/{DATABASE}").geturl()
-
-
 @asynccontextmanager
-async def ledger_of(settings: Settings, number: int) -> AsyncIterator[Pool]:
-    """A database of its own whose ledger has about so many events, in the tree."""
-    owner_dsn, audit_dsn = _own(settings.migrate_url), _own(settings.audit_url)
-    async with connect(settings.migrate_url, service="bench") as owner:
-        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        await owner.execute(f"CREATE DATABASE {DATABASE}")
-    try:
-        await migrate(owner_dsn)
-        async with connect(audit_dsn, service="bench") as writer:
+async def ledger_of(settings: Settings, number: int) -> AsyncIterator[tuple[Pool, str]]:
+    """A database of its own whose ledger has about so many events, in the tree; and how to reach it."""
+    async with own_database(settings, DATABASE) as own:
+        async with connect(own.audit_url, service="bench") as writer:
             await _fill(writer, number)
-        async with connect(owner_dsn, service="bench") as owner:
+        async with connect(own.migrate_url, service="bench") as owner:
             await owner.execute("VACUUM ANALYZE audit.events")
-        async with open_pool(audit_dsn, service="bench", size=3) as pool:
-            yield pool
-    finally:
-        async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE {DATABASE}")
+        async with open_pool(own.audit_url, service="bench", size=3) as pool:
+            yield pool, own.audit_url
 
 
 async def _fill(writer: Connection, number: int) -> None:

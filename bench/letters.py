@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from adapters.postgres import Pool, connect, open_pool
 from adapters.settings import Settings
+from bench.database import own_database
 from bench.making import Figure, percentile
 from orders.commands import SCHEMA_VERSION, command_id
 from orders.envelope import AMQP_PREFIX, Broker, OutboxRow
@@ -24,7 +24,6 @@ from outbox.letters import search
 from outbox.letters.ingest import ingest
 from outbox.letters.model import LetterFilter, LetterState
 from outbox.letters.parked import Parked, letter_of
-from outbox.migrations import migrate
 from outbox.transition import enqueue
 from workers.letters import run as run_letters
 
@@ -91,23 +90,15 @@ async def letter_pages(settings: Settings, number: int) -> list[Figure]:
 @asynccontextmanager
 async def many_letters(settings: Settings, number: int) -> AsyncIterator[Pool]:
     """A database of its own with so many letters."""
-    elsewhere = [urlsplit(url)._replace(path=f"/{DATABASE}").geturl() for url in (settings.migrate_url, settings.postgres_dsn)]
-    async with connect(settings.migrate_url, service="bench") as owner:
-        await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        await owner.execute(f"CREATE DATABASE {DATABASE}")
-    try:
-        await migrate(elsewhere[0])
-        async with connect(elsewhere[0], service="bench") as owner:
+    async with own_database(settings, DATABASE) as own:
+        async with connect(own.migrate_url, service="bench") as owner:
             for first in range(1, number + 1, 50_000):
                 await owner.execute(_MANY, first, min(first + 49_999, number), timeout=300)
             await owner.execute(_THEIR_GROUPS, timeout=300)
             await owner.execute("VACUUM (ANALYZE) dead_letters", timeout=600)
             await owner.execute("ANALYZE letter_groups")
-        async with open_pool(elsewhere[1], service="bench", size=2) as pool:
+        async with open_pool(own.postgres_dsn, service="bench", size=2) as pool:
             yield pool
-    finally:
-        async with connect(settings.migrate_url, service="bench") as owner:
-            await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE}")  # not by force, which an autovacuum refuses
 
 
 async def _example(pool: Pool) -> dict[str, str]:
