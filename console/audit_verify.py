@@ -88,6 +88,7 @@ def verify(
 def _export(
     exported: Path, proofs: Path | None, leaves: int | None, checkpoints: tuple[Path, ...], vkeys: tuple[str, ...], *, as_json: bool
 ) -> int:  # fmt: skip
+    from adapters.settings import load_settings
     from orders.verifier import main
 
     given = [str(exported), *(["--json"] if as_json else []), *([f"--leaves={leaves}"] if leaves is not None else [])]
@@ -95,23 +96,22 @@ def _export(
     given += [
         f"--checkpoint={each}" for path in checkpoints for each in (sorted(path.glob("*.txt")) if path.is_dir() else [path])
     ]
-    return main([*given, *(f"--key={each}" for each in vkeys or _own_keys())])
+    return main([*given, *(f"--key={each}" for each in vkeys or _own_keys(load_settings()))])
 
 
-def _own_keys() -> list[str]:
-    from adapters.settings import load_settings
+def _own_keys(settings: "Settings") -> list[str]:
     from audit import keys
 
     try:
-        return [each.vkey for each in keys.public_keys(load_settings())]
+        return [each.vkey for each in keys.public_keys(settings)]
     except keys.KeysMissing:
         return []
 
 
-def _known(vkeys: tuple[str, ...]) -> list[Any]:
+def _known(settings: "Settings", vkeys: tuple[str, ...]) -> list[Any]:
     from orders.signing import verifier
 
-    known = [verifier(each) for each in vkeys or _own_keys()]
+    known = [verifier(each) for each in vkeys or _own_keys(settings)]
     if not known:
         raise Refused(
             "There is no verifier key to believe checkpoints by.",
@@ -136,7 +136,7 @@ async def verified(
     from audit.verification.verifying import verify as verify_ledger
     from streams.checkpointing import folder_of
 
-    known = _known(vkeys)
+    known = _known(settings, vkeys)
     begin, end, settle = asked
     sources = [from_path(path) for path in checkpoints or (folder_of(settings),)]
     missed: list[str] = []
