@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 RUSH: Final = 40.0  # orders a second in the rush, where the machine can do that
-_PER_CORE: Final = 12.0  # with the servers, the outside world and the faults on it: an order costs some 70 ms of processor
+_PER_CORE: Final = 9.0  # with the servers, the outside world and the faults on it: an order costs some 100 ms of processor
 _USUAL_HASHES: Final = 850_000.0  # of 800 bytes a second, on each core while all of them are busy
 _HASHING_S: Final = 0.15
 SHARE_OUTSIDE: Final = 0.35  # of the rush, before and after it
