@@ -16,8 +16,8 @@ _LATEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Ed25519Verifier:
-    """Verifies what `Ed25519Signer` signs: the note's text."""
+class _Keyed:
+    """What every signer and verifier says of its key. A signer's holds the seed."""
 
     key: Key
 
@@ -28,24 +28,19 @@ class Ed25519Verifier:
     @property
     def key_id(self) -> bytes:
         return self.key.key_id
+
+
+@dataclass(frozen=True, slots=True)
+class Ed25519Verifier(_Keyed):
+    """Verifies what `Ed25519Signer` signs: the note's text."""
 
     def verify(self, text: bytes, signature: bytes) -> bool:
         return _is_signed(self.key.material, signature, text)
 
 
 @dataclass(frozen=True, slots=True)
-class CosignatureVerifier:
+class CosignatureVerifier(_Keyed):
     """Verifies a witness's statement that at a time this checkpoint was the largest that it had seen."""
-
-    key: Key
-
-    @property
-    def name(self) -> str:
-        return self.key.name
-
-    @property
-    def key_id(self) -> bytes:
-        return self.key.key_id
 
     def verify(self, text: bytes, signature: bytes) -> bool:
         seconds = int.from_bytes(signature[:_TIME_BYTES], "big")
@@ -53,37 +48,18 @@ class CosignatureVerifier:
 
 
 @dataclass(frozen=True, slots=True)
-class Ed25519Signer:
+class Ed25519Signer(_Keyed):
     """Signs a note's text. `key` holds the seed."""
-
-    key: Key
-
-    @property
-    def name(self) -> str:
-        return self.key.name
-
-    @property
-    def key_id(self) -> bytes:
-        return self.key.key_id
 
     def sign(self, text: bytes) -> bytes:
         return Ed25519PrivateKey.from_private_bytes(self.key.material).sign(text)
 
 
 @dataclass(frozen=True, slots=True)
-class CosignatureSigner:
+class CosignatureSigner(_Keyed):
     """Signs a checkpoint as a witness does, with the time that the clock gives."""
 
-    key: Key
     clock: Callable[[], datetime]
-
-    @property
-    def name(self) -> str:
-        return self.key.name
-
-    @property
-    def key_id(self) -> bytes:
-        return self.key.key_id
 
     def sign(self, text: bytes) -> bytes:
         seconds = int(self.clock().timestamp())

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
+from audit.events import LOOKS
 from audit.investigation.material import AuditEvent, Leaf, Material
 from audit.investigation.model import ChainCheck, Integrity
 from orders import chain
 
-_LOOKS: Final = ".looks"
 _EVENT: Final = msgspec.json.Decoder(AuditEvent)
 _RAW: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -104,7 +104,7 @@ def _looks(material: Material) -> ChainCheck | None:
     """The chain of what was read. Its last links may still be on their way, and nobody else keeps them: then it cannot be said."""
     if material.ledger is None or material.looks_head is None:
         return None
-    name, elsewhere = material.order.order_id + _LOOKS, bool(material.elsewhere)
+    name, elsewhere = material.order.order_id + LOOKS, bool(material.elsewhere)
     leaves = [leaf for leaf in material.ledger.leaves if leaf.chain == name]
     position, head = material.looks_head
     last = leaves[-1].position if leaves else 0

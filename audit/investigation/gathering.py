@@ -11,12 +11,12 @@ from typing import Final
 import msgspec
 
 from adapters.postgres import UNAVAILABLE, Connection, DatabaseUnavailable, Pool, PostgresError, one_connection
+from audit.events import LOOKS
 from audit.investigation import sql
 from audit.investigation.material import Leaf, Ledger, Material
 from orders.errors import NotFound, RushlineError
 from orders.order import Order
 
-_LOOKS: Final = ".looks"
 _CLOCKS: Final = timedelta(hours=1)  # how far clocks of ours may be apart; an event is sequenced after it happened
 _PATIENCE_S: Final = 2.0
 _READS: Final = 3
@@ -48,7 +48,7 @@ async def gather(orders: Pool, ledger: "Pool | None", order_id: str, older: Olde
 def _ahead(material: Material) -> bool:
     """Whether events are there that the heads, which were read before, do not know."""
     heads = {material.order.order_id: material.order.position}
-    heads[material.order.order_id + _LOOKS] = material.looks_head[0] if material.looks_head else 0
+    heads[material.order.order_id + LOOKS] = material.looks_head[0] if material.looks_head else 0
     leaves = [*material.own, *(material.ledger.leaves if material.ledger else ())]
     return any(leaf.position > heads.get(leaf.chain, leaf.position) for leaf in leaves)
 
@@ -86,14 +86,14 @@ async def _log(ledger: "Pool | None", order: Order, older: Older | None) -> tupl
     if not found.archived or older is None:
         return found, ""
     try:
-        leaves = list(await older([order.order_id, order.order_id + _LOOKS]))
+        leaves = list(await older([order.order_id, order.order_id + LOOKS]))
     except RushlineError as error:
         return found, str(error)
     return msgspec.structs.replace(found, leaves=leaves, archived=False), ""
 
 
 async def _read_log(conn: Connection, order: Order) -> Ledger:
-    chains = [order.order_id, order.order_id + _LOOKS]
+    chains = [order.order_id, order.order_id + LOOKS]
     rows = await conn.fetch(sql.LEAVES, chains, order.placed_at - _CLOCKS)
     leaves = [
         Leaf(chain=row["chain"], position=row["position"], leaf_index=row["leaf_index"], body=row["body"]) for row in rows

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from audit.events import LOOKS
 from audit.investigation import chains as investigation_chain
 from audit.investigation.causes import Case, likely_cause, summary
 from audit.investigation.delays import Limits, delays, gaps, refund_outstanding
@@ -30,7 +31,6 @@ from orders.names import FINAL, State
 from orders.order import Order
 from orders.privacy import PersonalKey, reveal
 
-_LOOKS: Final = ".looks"
 _NOT_FOOD: Final = frozenset({State.CANCELLED, State.PAYMENT_FAILED})
 _ERASED: Final = "erased"
 
@@ -163,7 +163,7 @@ def _place(order: Order, steps: Sequence[Step]) -> Place:
 def _looks(material: Material) -> list[Look]:
     if material.ledger is None:
         return []
-    name, found = material.order.order_id + _LOOKS, []
+    name, found = material.order.order_id + LOOKS, []
     for leaf in material.ledger.leaves:
         if leaf.chain == name:
             event = investigation_chain.read(leaf)

@@ -7,12 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from adapters.postgres import Connection, Executor, Pool, Record
+from audit.events import LOOKS
 from audit.verification import sql
 from audit.verification.chains import Chains
 from audit.verification.findings import MOST, Findings, Kind
 
 _PAGE: Final = 5_000
-_LOOKS: Final = ".looks"
 
 
 async def compare_heads(db: Connection, chains: Chains, findings: Findings) -> None:
@@ -51,7 +51,7 @@ async def compare_orders(db: Connection, orders: Pool, settled: datetime, findin
             for row in page:
                 coming += await _compare(db, row, heads.get(row["chain"]), source, row["chain"] in waiting, settled, findings)
     async for page in _pages(db, sql.HEADS_AFTER):
-        names = [row["chain"] for row in page if row["chain"].startswith("ord_") and not row["chain"].endswith(_LOOKS)]
+        names = [row["chain"] for row in page if row["chain"].startswith("ord_") and not row["chain"].endswith(LOOKS)]
         known = {row["chain"] for row in await orders.fetch(sql.ORDERS, names)}
         for name in names:
             if name not in known:
