@@ -109,8 +109,3 @@ def _has_ascii_keys(value: object) -> bool:
     if isinstance(value, dict):
         return all(key.isascii() and _has_ascii_keys(item) for key, item in value.items())
     return not isinstance(value, list) or all(map(_has_ascii_keys, value))
-
-
-def order_of(of_chain: str) -> str:
-    """The order that a chain is about, or the chain itself where it is about none."""
-    return of_chain.removesuffix(LOOKS)
